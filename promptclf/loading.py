@@ -1,0 +1,230 @@
+"""Loading a model: embedded, from a folder or from the Hub, quantised where that works."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import threading
+import weakref
+from pathlib import Path
+from typing import Any, Literal
+
+from promptclf.embedded import HUB_ID, embedded_folder, find_gguf
+from promptclf.errors import ModelError
+from promptclf.model import HFModel, ModelInfo
+from promptclf.quiet import quiet
+
+logger = logging.getLogger(__name__)
+
+Quantization = Literal["none", "int8", "nf4"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+QUANTIZATIONS = ("none", "int8", "nf4")
+WHOLE_HASH_BYTES = 2**30  # larger weights are told apart by samples
+
+_loaded: weakref.WeakValueDictionary[tuple[Any, ...], HFModel] = weakref.WeakValueDictionary()
+_loading = threading.Lock()
+
+
+def load_model(
+    name: str = "embedded",
+    *,
+    quantization: Quantization = "none",
+    device: Device = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+) -> HFModel:
+    """Load a causal language model.
+
+    The same arguments give the same object as long as it is in use somewhere.
+
+    Parameters
+    ----------
+    name
+        "embedded" (SmolLM2-135M-Instruct from an installed package), a folder in Hugging Face
+        format, or a Hub id. Only safetensors are read, and no code that comes with a model is run.
+    quantization
+        "int8" or "nf4" (4 bits, double quantisation), both by bitsandbytes. Where it cannot run, a
+        warning is logged and the unquantised model is loaded; ``info.quantization`` tells.
+    device
+        "auto" takes CUDA or MPS where there is one.
+    dtype
+        "auto" is float32 on a CPU (faster there than bfloat16 without AMX) and bfloat16 on a GPU
+        that has it; or a torch name, such as "float16".
+    revision
+        A Hub branch, tag or commit; the commit in use is recorded.
+
+    Raises
+    ------
+    ModelError
+        If an argument is unknown, or the model cannot be found or loaded.
+    """
+    if quantization not in QUANTIZATIONS:
+        raise ModelError(f"quantization: expected one of {', '.join(QUANTIZATIONS)}, got {quantization!r}")
+    spec: dict[str, Any] = {"name": str(name), "quantization": quantization, "device": device, "dtype": dtype}
+    spec["revision"] = revision
+    key = tuple(spec.values())
+    with _loading:
+        model = _loaded.get(key)
+        if model is None:
+            model = _loaded[key] = _load(spec)
+        return model
+
+
+def _load(spec: dict[str, Any]) -> HFModel:
+    import torch
+    from transformers import AutoTokenizer
+
+    where, source, known_revision = _locate(spec["name"], spec["revision"])
+    place = _device(spec["device"])
+    kind = _dtype(spec["dtype"], place)
+    options: dict[str, Any] = {"trust_remote_code": False, "revision": spec["revision"]}
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(where, **options)
+            module, used = _weights(where, spec["quantization"], place, kind, options)
+    except Exception as error:  # each kind of damage fails in its own way; the reason is shown
+        reason = " ".join(str(error).split())[:400]
+        raise ModelError(
+            f"cannot load the model {spec['name']!r}: expected 'embedded', a folder or a Hub id of a causal "
+            f"language model with safetensors weights; {reason}"
+        ) from error
+    module.eval().requires_grad_(False)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    info = ModelInfo(
+        name=spec["name"] if not Path(spec["name"]).is_dir() else Path(spec["name"]).resolve().name,
+        source=source,
+        revision=known_revision or getattr(module.config, "_commit_hash", None) or "unknown",
+        quantization=used,
+        requested_quantization=spec["quantization"],
+        device=place,
+        dtype=str(kind).removeprefix("torch."),
+    )
+    torch.set_grad_enabled(True)  # some quantisers leave it off
+    return HFModel(module, tokenizer, info, spec)
+
+
+def load_copy(model: HFModel) -> Any:
+    """A second, unquantised copy of a model's module, for changes that the shared one must not see."""
+    from transformers import AutoModelForCausalLM
+
+    where, _, _ = _locate(model.spec["name"], revision := model.spec["revision"])
+    options = {"trust_remote_code": False, "revision": revision, "use_safetensors": True}
+    with quiet():
+        return AutoModelForCausalLM.from_pretrained(where, dtype=_dtype("auto", model.info.device), **options)
+
+
+def _locate(name: str, revision: str | None) -> tuple[str, str, str | None]:
+    """What to load from, its source, and its revision where it is known beforehand."""
+    if name == "embedded":
+        try:
+            find_gguf()
+        except ModelError as missing:
+            if not _hub_has(HUB_ID):
+                raise missing from None
+            return HUB_ID, "hub", None
+        folder, source, digest = embedded_folder()
+        return str(folder), source, digest
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{name}: expected a model folder with config.json; there is none")
+        return str(folder), "folder", weights_digest(folder)
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or ".." in name:
+        raise ModelError(f"no model {name!r}: expected 'embedded', an existing folder or a Hub id owner/name")
+    return name, "hub", None
+
+
+def _hub_has(repo: str) -> bool:
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().model_info(repo, timeout=5)
+    except Exception:  # offline, blocked or gone: all the same here
+        return False
+    return True
+
+
+def _device(device: str) -> str:
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if device not in available:
+        raise ModelError(f"device: expected one of auto, {', '.join(available)}, got {device!r}")
+    if not available[device]:
+        raise ModelError(f"device: {device!r} was asked for, but this machine has none; use 'auto' or 'cpu'")
+    return device
+
+
+def _dtype(dtype: str, device: str) -> Any:
+    import torch
+
+    if dtype == "auto":
+        half = device == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if half else torch.float16 if device == "cuda" else torch.float32
+    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in kinds:
+        raise ModelError(f"dtype: expected one of auto, {', '.join(kinds)}, got {dtype!r}")
+    return kinds[dtype]
+
+
+def _weights(
+    where: str, quantization: str, device: str, dtype: Any, options: dict[str, Any]
+) -> tuple[Any, str]:
+    load = {**options, "dtype": dtype, "use_safetensors": True, "device_map": {"": device}}
+    if quantization != "none":
+        try:
+            module = _pretrained(where, {**load, "quantization_config": _quantizer(quantization, dtype)})
+            module(input_ids=module.dummy_inputs["input_ids"][:, :2].to(module.device) * 0)
+            return module, quantization
+        except Exception as error:  # each back end fails in its own way; the reason is shown
+            logger.warning(
+                "%s quantisation does not run here (%s); using the model unquantised",
+                quantization,
+                " ".join(str(error).split())[:200] or type(error).__name__,
+            )
+    return _pretrained(where, load), "none"
+
+
+def _pretrained(where: str, load: dict[str, Any]) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    module, report = AutoModelForCausalLM.from_pretrained(where, output_loading_info=True, **load)
+    if missing := sorted(report["missing_keys"]):  # they would be drawn at random without a word
+        raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]!r}")
+    return module
+
+
+def _quantizer(quantization: str, dtype: Any) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 over a folder's configuration and weights; of large weights, over samples.
+
+    Two fine-tunings of one architecture differ in every layer, so that samples tell them apart.
+    """
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    files = sorted(folder.glob("*.safetensors"))
+    total = sum(file.stat().st_size for file in files)
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size};".encode())
+        step = (1 << 20) if total <= WHOLE_HASH_BYTES else max(1 << 20, size // 64)
+        with file.open("rb") as stream:
+            for offset in range(0, size, step):
+                stream.seek(offset)
+                digest.update(stream.read(1 << 20))
+    return digest.hexdigest()

@@ -1,0 +1,38 @@
+"""The modes: one table that the command line, the app and the loader read.
+
+A new mode is a class in a file of its own and a line here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from promptclf.classifier import PromptClassifier, ZeroShotClassifier
+from promptclf.errors import ArtifactError
+from promptclf.few_shot import FewShotClassifier
+from promptclf.lora import LoraClassifier
+from promptclf.persistence import local_folder, read_config
+
+MODES: dict[str, type[PromptClassifier]] = {
+    "zero-shot": ZeroShotClassifier,
+    "few-shot": FewShotClassifier,
+    "lora": LoraClassifier,
+}
+
+
+def load_classifier(
+    path: str | Path, *, model: Any = None, revision: str | None = None, allow_other_base: bool = False
+) -> PromptClassifier:
+    """Load a saved classifier of any mode; see `PromptClassifier.from_pretrained`.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder is damaged, or its mode is unknown.
+    """
+    folder = local_folder(path, revision)
+    mode = read_config(folder)["mode"]
+    if mode not in MODES:
+        raise ArtifactError(f"{path}: expected one of the modes {', '.join(MODES)}, got {mode!r}")
+    return MODES[mode].from_pretrained(folder, model=model, allow_other_base=allow_other_base)

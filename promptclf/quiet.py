@@ -1,0 +1,32 @@
+"""Keeps the libraries' loading bars and start-up messages away from users."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+NOISY = ("bitsandbytes", "accelerate", "peft", "torchao", "huggingface_hub")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence progress bars and everything below an error of the model libraries, then restore."""
+    from huggingface_hub.utils import are_progress_bars_disabled
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    bars = not are_progress_bars_disabled()
+    levels = {name: logging.getLogger(name).level for name in NOISY}
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,103 @@
+"""Cut and draw examples, stratified by label and seeded: the same seed takes the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptclf.errors import DataError
+from promptclf.task import Example
+
+
+def split_examples(
+    examples: Sequence[Example], *, fractions: Sequence[float], seed: int
+) -> tuple[tuple[Example, ...], ...]:
+    """Cut examples into parts, stratified by label; each part keeps the order of `examples`.
+
+    The first part has at least one row of every class; the others do where their size allows.
+
+    Parameters
+    ----------
+    examples
+        Examples with labels.
+    fractions
+        The size of each part, the first the largest, adding up to 1: ``(0.6, 0.2, 0.2)``, say.
+    seed
+        Seed of the draw: the same seed cuts the same parts.
+
+    Raises
+    ------
+    DataError
+        If a class has fewer than two rows, by name, or the fractions do not add up to 1.
+    """
+    if min(fractions, default=0) <= 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise DataError(f"fractions: expected positive numbers that add up to 1, got {list(fractions)}")
+    rows = _rows_by_label(examples)
+    if single := [label for label, indices in rows.items() if len(indices) < 2]:
+        more = f" and {len(single) - 5} more" if len(single) > 5 else ""
+        raise DataError(
+            f"expected at least 2 rows of every class to split, got 1 of {', '.join(map(repr, single[:5]))}"
+            f"{more}; add rows, remove the class or give the splits as files"
+        )
+    left = list(range(len(examples)))
+    parts = []
+    for part, fraction in reversed(list(enumerate(fractions))[1:]):
+        size = max(1, round(fraction * len(examples)))
+        drawn = _draw([examples[index] for index in left], size, (seed, part), keep=1)
+        parts.append(tuple(examples[left[index]] for index in drawn))
+        gone = set(drawn)
+        left = [row for index, row in enumerate(left) if index not in gone]
+    return (tuple(examples[index] for index in left), *reversed(parts))
+
+
+def draw_examples(examples: Sequence[Example], size: int, seed: int) -> tuple[Example, ...]:
+    """Draw `size` examples, stratified by label, in the order of `examples`.
+
+    Every class keeps a row where `size` allows; otherwise the largest classes are kept. All examples
+    are returned where there are no more than `size`.
+    """
+    if size >= len(examples):
+        return tuple(examples)
+    return tuple(examples[index] for index in _draw(examples, size, (seed,)))
+
+
+def _draw(examples: Sequence[Example], size: int, seed: tuple[int, ...], keep: int = 0) -> list[int]:
+    """Draw `size` rows in proportion to the classes, leaving at least `keep` of each; sorted indices.
+
+    scikit-learn's stratified splitters refuse more classes than rows and may leave a class out; this
+    takes the largest remainders (Hamilton's method) and one row of every class where there is room.
+    """
+    random = np.random.default_rng(seed)
+    rows = _rows_by_label(examples)
+    shuffled = [random.permutation(indices) for indices in rows.values()]
+    counts = np.array([len(indices) for indices in shuffled])
+    shares = _apportion(counts, size, counts - keep, random)
+    return sorted(
+        int(index) for indices, share in zip(shuffled, shares, strict=True) for index in indices[:share]
+    )
+
+
+def _apportion(
+    counts: NDArray[np.int64], size: int, room: NDArray[np.int64], random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Share `size` rows out over classes of `counts` rows, taking no more than `room` of each."""
+    size = min(size, int(room.sum()))
+    ties = random.random(len(counts)) * 1e-6
+    quota: NDArray[np.float64] = size * counts / counts.sum() + ties
+    shares: NDArray[np.int64] = np.minimum(quota.astype(np.int64), room)
+    if size >= np.count_nonzero(room):
+        shares = np.maximum(shares, room > 0)
+    while shares.sum() < size:
+        shares[np.where(shares < room, quota - shares, -np.inf).argmax()] += 1
+    while shares.sum() > size:
+        shares[np.where(shares > 1, shares - quota, -np.inf).argmax()] -= 1
+    return shares
+
+
+def _rows_by_label(examples: Sequence[Example]) -> dict[str, list[int]]:
+    rows: dict[str, list[int]] = {label: [] for label in sorted({example.label for example in examples})}
+    for index, example in enumerate(examples):
+        rows[example.label].append(index)
+    return rows

@@ -1,0 +1,360 @@
+"""The training loop: one accelerate loop that tunes an adapter on the answers' tokens.
+
+It runs unchanged in one process or several (``torchrun --nproc_per_node 2``): a batch is the global
+batch, and its loss is the mean over its rows wherever they are computed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+from transformers import get_linear_schedule_with_warmup
+
+from promptclf.checkpoints import Checkpoints
+from promptclf.errors import TrainingError
+from promptclf.model import HFModel
+from promptclf.settings import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+Event = dict[str, Any]
+Callback = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One training text.
+
+    `ids` is prompt and answer, `answer` the number of answer tokens at its end, `weight` how much
+    the row counts, `rivals` (for the restricted loss) the tokens that could stand at each of them.
+    """
+
+    ids: list[int]
+    answer: int
+    weight: float = 1.0
+    rivals: tuple[tuple[int, ...], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What training found: the best epoch's weights, its validation scores, and the history."""
+
+    weights: dict[str, Tensor]
+    scores: NDArray[np.float64]
+    best_epoch: int
+    history: list[dict[str, float]]
+    steps: int
+    seconds: float
+    processes: int
+
+
+class LengthSampler(Sampler[tuple[int, bool]]):
+    """Seeded order in which each run of `batch_size` rows is of similar length.
+
+    The last run of an epoch is filled with rows that do not count, so that every batch has the same
+    size in every process and the loss is the same however many processes share it.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.lengths) / self.batch_size) * self.batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's order."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[tuple[int, bool]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(len(self.lengths))
+        # Sorted in large groups, cut into batches, and the batches shuffled: similar lengths
+        # share a batch, and yet every epoch is different.
+        group = self.batch_size * 32
+        parts = [sorted(order[i : i + group], key=self.lengths.__getitem__) for i in range(0, len(order), group)]
+        rows = [int(i) for part in parts for i in part]
+        batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+        for index in rng.permutation(len(batches)):
+            batch = batches[index]
+            yield from ((row, True) for row in batch)
+            yield from ((batch[0], False) for _ in range(self.batch_size - len(batch)))
+
+
+class Rows(torch.utils.data.Dataset[tuple[Row, bool]]):
+    """Training rows, looked up by what `LengthSampler` yields."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: tuple[int, bool]) -> tuple[Row, bool]:
+        return self.rows[key[0]], key[1]
+
+
+class AnswerLoss(torch.nn.Module):
+    """Negative log-likelihood of each row's answer tokens. The head runs on those positions only."""
+
+    def __init__(self, module: Any) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, ids: Tensor, rows: Tensor, columns: Tensor, targets: Tensor, rivals: Tensor) -> Tensor:
+        """Sum per row, shape (rows,).
+
+        `rows`, `columns` and `targets` say where each answer token is predicted and which it is;
+        `rivals` (tokens x width, -1 for none) restricts the softmax where its width is not 0.
+        """
+        # Right padding needs no mask: causal attention never looks at it.
+        hidden = self.module.base_model(input_ids=ids, use_cache=False).last_hidden_state[rows, columns]
+        logits = self.module.get_output_embeddings()(hidden).float()
+        total = logits
+        if rivals.shape[1]:
+            total = logits.gather(1, rivals.clamp(min=0)).masked_fill(rivals < 0, -torch.inf)
+        nll = total.logsumexp(-1) - logits.gather(1, targets[:, None])[:, 0]
+        return nll.new_zeros(len(ids)).index_add(0, rows, nll)
+
+
+def collate(batch: Sequence[tuple[Row, bool]]) -> dict[str, Tensor]:
+    """Pad a batch on the right and point at its answer tokens."""
+    rows = [row for row, _ in batch]
+    ids = torch.zeros(len(rows), max(len(row.ids) for row in rows) - 1, dtype=torch.long)
+    at: list[tuple[int, int, int]] = []
+    rivals: list[tuple[int, ...]] = []
+    for n, row in enumerate(rows):
+        ids[n, : len(row.ids) - 1] = torch.tensor(row.ids[:-1])
+        first = len(row.ids) - row.answer
+        at += [(n, column - 1, row.ids[column]) for column in range(first, len(row.ids))]
+        rivals += row.rivals or ()
+    table = torch.full((len(at), max(map(len, rivals), default=0)), -1)
+    for n, tokens in enumerate(rivals):
+        table[n, : len(tokens)] = torch.tensor(tokens)
+    places = torch.tensor(at)
+    return {
+        "ids": ids,
+        "rows": places[:, 0],
+        "columns": places[:, 1],
+        "targets": places[:, 2],
+        "rivals": table,
+        "weights": torch.tensor([row.weight if counts else 0.0 for row, counts in batch]),
+    }
+
+
+def train(
+    model: HFModel,
+    adapter: str,
+    rows: Sequence[Row],
+    config: TrainConfig,
+    *,
+    evaluate: Callable[[Sequence[int]], NDArray[np.float64]],
+    validation_rows: int,
+    measure: Callable[[NDArray[np.float64]], dict[str, float]],
+    seed: int = 0,
+    callback: Callback | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> TrainResult:
+    """Tune `adapter` and return its best epoch's weights, rounded to bfloat16.
+
+    Parameters
+    ----------
+    rows
+        Training rows.
+    evaluate
+        Indices of validation rows -> their scores with the adapter on, one row each.
+    validation_rows
+        How many validation rows there are.
+    measure
+        Validation scores of all rows -> "macro_f1", "accuracy", "log_loss".
+    callback
+        Called with a dictionary after every step and epoch, in the main process.
+    checkpoints
+        Where to save and resume from.
+
+    Raises
+    ------
+    TrainingError
+        If a loss or gradient is not finite; nothing is published then.
+    """
+    return _Run(model, adapter, rows, config, seed, callback, checkpoints).train(
+        evaluate, validation_rows, measure
+    )
+
+
+class _Run:
+    """One training run. The model's lock is held for a step at a time, so that others can predict."""
+
+    def __init__(
+        self,
+        model: HFModel,
+        adapter: str,
+        rows: Sequence[Row],
+        config: TrainConfig,
+        seed: int,
+        callback: Callback | None,
+        checkpoints: Checkpoints | None,
+    ) -> None:
+        self.model, self.adapter, self.config = model, adapter, config
+        self.callback, self.checkpoints = callback, checkpoints
+        self.accelerator = Accelerator(
+            cpu=model.module.device.type == "cpu",
+            gradient_accumulation_steps=config.accumulation,
+            dataloader_config=DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True),
+        )
+        micro = config.batch_size // config.accumulation
+        if micro % self.accelerator.num_processes:
+            raise TrainingError(
+                f"batch_size / accumulation: expected a multiple of the {self.accelerator.num_processes} "
+                f"processes, got {micro}"
+            )
+        self.sampler = LengthSampler([len(row.ids) for row in rows], micro, seed)
+        loader = DataLoader(Rows(rows), batch_size=micro, sampler=self.sampler, collate_fn=collate)  # type: ignore[arg-type]
+        per_epoch = math.ceil(len(self.sampler) / config.batch_size)
+        self.epochs = max(config.epochs, math.ceil(config.min_steps / per_epoch))
+        self.steps = self.epochs * per_epoch
+        with model.lock, model.adapters.using(adapter):
+            self.parameters = model.adapters.parameters(adapter)
+            optimizer = make_optimizer(config, self.parameters)
+            schedule = get_linear_schedule_with_warmup(optimizer, round(config.warmup * self.steps), self.steps)
+            prepared = self.accelerator.prepare(AnswerLoss(model.module), optimizer, loader, schedule)
+        self.loss, self.optimizer, self.loader, self.schedule = prepared
+        self.step = self.epoch = self.batches = 0
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_scores: NDArray[np.float64] = np.empty((0, 0))
+
+    def train(self, evaluate: Any, rows: int, measure: Any) -> TrainResult:
+        start = time.monotonic()
+        if self.checkpoints:
+            self.checkpoints.attach(self)
+        while self.epoch < self.epochs and not self._stalled():
+            self._epoch(start)
+            self._evaluate(evaluate, rows, measure)
+            if self.checkpoints:
+                self.checkpoints.save()
+        with self.model.lock:
+            self.model.adapters.load_state(self.adapter, self.best)
+        return TrainResult(
+            weights=self.best,
+            scores=self.best_scores,
+            best_epoch=self._best_epoch(),
+            history=self.history,
+            steps=self.step,
+            seconds=time.monotonic() - start,
+            processes=self.accelerator.num_processes,
+        )
+
+    def _epoch(self, start: float) -> None:
+        self.sampler.set_epoch(self.epoch)
+        loader = self.loader
+        if self.batches:  # resumed in mid-epoch
+            loader = self.accelerator.skip_first_batches(loader, self.batches)
+        for batch in loader:
+            loss = self._step(batch)
+            self.batches += 1
+            if not self.accelerator.sync_gradients:
+                continue
+            self.step += 1
+            self._tell("step", step=self.step, steps=self.steps, loss=loss, seconds=time.monotonic() - start)
+            every = self.config.save_steps
+            if self.checkpoints and every and self.step % every == 0:
+                self.checkpoints.save()
+        self.epoch, self.batches = self.epoch + 1, 0
+
+    def _step(self, batch: dict[str, Tensor]) -> float:
+        weights = batch.pop("weights")
+        accelerator = self.accelerator
+        with self.model.lock, self.model.adapters.using(self.adapter), accelerator.accumulate(self.loss):
+            self.model.module.train()
+            try:
+                nll = self.loss(**batch)
+                # Each process sees a part of the batch; gradients are averaged over processes.
+                total = accelerator.reduce(weights.sum(), "sum")
+                loss = (nll * weights).sum() * accelerator.num_processes / total.clamp(min=1e-9)
+                accelerator.backward(loss)
+                norm = None
+                if accelerator.sync_gradients:
+                    norm = accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+                value = float(accelerator.reduce(loss.detach(), "mean"))
+                if not math.isfinite(value) or (norm is not None and not math.isfinite(float(norm))):
+                    raise TrainingError(
+                        f"the loss became {value} at step {self.step + 1}; nothing was saved. "
+                        f"Lower the learning rate (now {self.config.learning_rate:g}) or check the data"
+                    )
+                self.optimizer.step()
+                self.schedule.step()
+                self.optimizer.zero_grad()
+            finally:
+                self.model.module.eval()
+        return value
+
+    def _evaluate(self, evaluate: Any, rows: int, measure: Any) -> None:
+        """Validate with the weights as they would be saved, and keep them if they are the best."""
+        exact = self.model.adapters.state(self.adapter)
+        rounded = {key: value.to(torch.bfloat16) for key, value in exact.items()}
+        with self.model.lock:
+            self.model.adapters.load_state(self.adapter, rounded)
+            self.model.engine.forget(self.adapter)
+        device = self.accelerator.device
+        kind = torch.float32 if device.type == "mps" else torch.float64
+        parts = []
+        loader = self.accelerator.prepare(DataLoader(torch.arange(rows), batch_size=256))  # type: ignore[arg-type]
+        for indices in loader:
+            scores = torch.tensor(evaluate(indices.tolist()), device=device, dtype=kind)
+            parts.append(self.accelerator.gather_for_metrics(scores).cpu())
+        scores = torch.cat(parts).double().numpy()
+        metrics = {"epoch": self.epoch, **measure(scores)}
+        self.history.append(metrics)
+        if self._best_epoch() == self.epoch:
+            self.best, self.best_scores = rounded, scores
+        with self.model.lock:
+            self.model.adapters.load_state(self.adapter, exact)
+            self.model.engine.forget(self.adapter)
+        self._tell("epoch", epochs=self.epochs, **metrics)
+
+    def _best_epoch(self) -> int:
+        best = max(self.history, key=lambda row: (row["macro_f1"], -row["log_loss"]))
+        return int(best["epoch"])
+
+    def _stalled(self) -> bool:
+        return bool(self.history) and self.epoch - self._best_epoch() >= self.config.patience
+
+    def _tell(self, event: str, **values: Any) -> None:
+        if self.callback and self.accelerator.is_main_process:
+            self.callback({"event": event, **values})
+
+
+def make_optimizer(config: TrainConfig, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+    """The optimiser that the configuration names."""
+    settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=0.9, **settings)
+    if config.optimizer == "adamw8bit":
+        try:
+            from bitsandbytes.optim import AdamW8bit
+
+            optimizer = AdamW8bit(parameters, **settings)
+            _try_step(parameters, AdamW8bit)
+            return optimizer  # type: ignore[no-any-return]
+        except Exception as error:  # bitsandbytes fails in its own way on each device
+            logger.warning("8-bit AdamW does not run here (%s); using AdamW", str(error)[:200])
+    return torch.optim.AdamW(parameters, **settings)
+
+
+def _try_step(parameters: Sequence[Tensor], optimizer: Any) -> None:
+    """Take one step on a throw-away parameter on the same device."""
+    probe = torch.zeros(8192, device=parameters[0].device, requires_grad=True)
+    probe.grad = torch.ones_like(probe)
+    optimizer([probe], lr=1e-3).step()
