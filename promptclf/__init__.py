@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from promptclf.modes import MODES, load_classifier
     from promptclf.prompt import PromptTemplate
     from promptclf.report import Report
+    from promptclf.settings import TrainConfig
     from promptclf.task import Example, Prediction, Task
-    from promptclf.trainer import TrainConfig
 
 __version__ = "0.1.0"
 
@@ -82,8 +82,8 @@ _HOMES = {
     "modes": ("MODES", "load_classifier"),
     "prompt": ("PromptTemplate",),
     "report": ("Report",),
+    "settings": ("TrainConfig",),
     "task": ("Example", "Prediction", "Task"),
-    "trainer": ("TrainConfig",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

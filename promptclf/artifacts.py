@@ -43,7 +43,9 @@ def publish(folder: str | Path, meta: Mapping[str, Any]) -> Iterator[Path]:
         If `folder` holds something that was not published, or the disk is full.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST).is_file())):
+    if folder.exists() and (
+        not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST).is_file())
+    ):
         raise ArtifactError(f"{folder} exists and was not made by promptclf; choose another place")
     folder.parent.mkdir(parents=True, exist_ok=True)
     stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}.staging-", dir=folder.parent))
@@ -92,7 +94,9 @@ def verify(folder: str | Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{folder / MANIFEST} is damaged; save the classifier again") from error
     if version != FORMAT or not isinstance(meta, dict):
-        raise ArtifactError(f"{folder / MANIFEST}: expected format {FORMAT}, got {version!r}; update promptclf")
+        raise ArtifactError(
+            f"{folder / MANIFEST}: expected format {FORMAT}, got {version!r}; update promptclf"
+        )
     present = set(_names(folder)) - {MANIFEST}
     if missing := sorted(set(entries) - present):
         raise ArtifactError(f"{folder / missing[0]} is missing; copy the folder again")
@@ -101,18 +105,26 @@ def verify(folder: str | Path) -> dict[str, Any]:
     for name, (size, digest) in entries.items():
         found = _entry(folder / name)
         if (found["size"], found["sha256"]) != (size, digest):
-            raise ArtifactError(f"{folder / name} is damaged: its content is not what was saved; copy it again")
+            raise ArtifactError(
+                f"{folder / name} is damaged: its content is not what was saved; copy it again"
+            )
     return meta
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that it is never seen half-written."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8", newline="") as file:
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, delete=False, encoding="utf-8", newline=""
+    ) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.chmod(file.name, 0o644)
     os.replace(file.name, path)
+
+
+def _has_manifest(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file()
 
 
 def _names(folder: Path) -> list[str]:

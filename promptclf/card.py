@@ -30,14 +30,17 @@ def model_card(config: dict[str, Any]) -> str:
         "",
         f"Chooses one of {len(task['labels'])} labels: " + ", ".join(_plain(x) for x in task["labels"]) + ".",
         "",
-        f"- Base model: {_plain(base['name'])}, from {_plain(base['source'])}, revision `{base['revision'][:16]}`",
+        f"- Base model: {_plain(base['name'])}, from {_plain(base['source'])}",
+        f"- Its revision: `{base['revision']}`",
         f"- Quantisation: {base['quantization']} (asked for: {base['requested_quantization']})",
         f"- Prompt template: {_plain(config['template']['name'])}",
         f"- Calibration: {learned['calibration']}, temperature {learned['temperature']:.3f}",
     ]
     if training := learned.get("training"):
         lines += ["", "## Training", ""]
-        lines += [f"- {name.replace('_', ' ')}: {value}" for name, value in training.items() if name != "history"]
+        lines += [
+            f"- {name.replace('_', ' ')}: {value}" for name, value in training.items() if name != "history"
+        ]
         lines += ["", "| epoch | macro-F1 | accuracy | log-loss |", "| ---: | ---: | ---: | ---: |"]
         lines += [
             f"| {row['epoch']} | {row['macro_f1']:.4f} | {row['accuracy']:.4f} | {row['log_loss']:.4f} |"

@@ -26,6 +26,7 @@ _DARK = """
 """
 _SHAPES = """
 svg.chart { display: block; font: 11px system-ui, sans-serif; }
+svg.fit { width: 100%; min-width: 460px; max-width: 860px; height: auto; }
 svg.chart text { fill: var(--ink); }
 svg.chart .muted { fill: var(--muted); }
 svg.chart .grid { stroke: var(--line); }
@@ -65,8 +66,10 @@ def confusion_chart(confusion: Sequence[Sequence[int]], labels: Sequence[str], t
     names = [_short(label, 22 if size >= 22 else 26) for label in labels]
     font = 11 if size >= 22 else 9
     margin = max(40.0, max(map(_text_width, names)) * font / 11 + 10)
-    # Column names lean to the right, so they need width after the last column too.
-    top, side = margin * 0.72 + 8, size * len(labels)
+    side = size * len(labels)
+    # Leaning names are easier to read, but need room after the last column and between the lines.
+    lean = -45 if size >= 22 else -90
+    top, after = (margin * 0.72 + 8, margin * 0.72) if lean == -45 else (margin, 0)
     shapes = [_rect(margin, top, side, side, 'fill="var(--faint)" rx="3"')]
     for i, (row, name) in enumerate(zip(confusion, names, strict=True)):
         y, x = top + i * size, margin + i * size
@@ -76,7 +79,7 @@ def confusion_chart(confusion: Sequence[Sequence[int]], labels: Sequence[str], t
                 0,
                 0,
                 name,
-                f'dominant-baseline="central" {_turned(x + size / 2, top - 6, -45)}',
+                f'dominant-baseline="central" {_turned(x + size / 2, top - 6, lean)}',
                 labels[i],
             ),
         ]
@@ -84,13 +87,12 @@ def confusion_chart(confusion: Sequence[Sequence[int]], labels: Sequence[str], t
         for j, count in enumerate(row):
             if count:
                 shapes.append(_cell(margin + j * size, y, size, count, count / total, labels[i], labels[j]))
-    width, height = margin + side + margin * 0.72 + 4, top + side + 4
-    return _svg(width, height, shapes, title or "Confusion matrix", f"font-size: {font}px")
+    return _svg(margin + side + after + 4, top + side + 4, shapes, title or "Confusion matrix", font)
 
 
 def reliability_chart(bins: Sequence[ReliabilityBin], ece: float, title: str = "") -> str:
     """Accuracy against confidence, the gap between them in colour, and how many rows each bin has."""
-    left, top, side, low = 40, 10, 220, 48
+    left, top, side, low = 40, 24, 220, 48
     step = side / len(bins)
     most = max((b.count for b in bins), default=0) or 1
     base = top + side
@@ -115,15 +117,16 @@ def reliability_chart(bins: Sequence[ReliabilityBin], ece: float, title: str = "
         tall = low * b.count / most
         shapes += [
             f"<g><title>{escape(about)}</title>",
-            _rect(x, base - b.accuracy * side, bar, b.accuracy * side, 'class="right" fill-opacity="0.75"'),
+            _rect(x, base - floor * side, bar, floor * side, 'class="right" fill-opacity="0.7"'),
             _rect(x, base - high * side, bar, (high - floor) * side, 'class="wrong" fill-opacity="0.35"'),
+            _rect(x, base - b.accuracy * side - 1, bar, 2, 'class="right"'),
             _rect(x, foot - tall, bar, tall, 'class="muted" fill-opacity="0.7"'),
             "</g>",
         ]
     shapes += [
         f'<line class="ideal" x1="{left}" y1="{base}" x2="{left + side}" y2="{top}"/>',
         f'<line class="grid" x1="{left}" x2="{left + side}" y1="{foot}" y2="{foot}"/>',
-        _text(left + 6, top + 14, f"ECE {ece:.3f}", 'font-weight="600"'),
+        _text(left, top - 12, f"ECE {ece:.3f}", 'font-weight="600"'),
         _text(left - 6, foot - low + 4, f"{most:,}", 'class="muted" text-anchor="end"'),
         _text(left - 6, foot, "rows", 'class="muted" text-anchor="end"'),
         _text(left + side / 2, foot + 16, "confidence", 'class="muted" text-anchor="middle"'),
@@ -139,7 +142,7 @@ def reliability_chart(bins: Sequence[ReliabilityBin], ece: float, title: str = "
 
 def cost_chart(points: Sequence[Point]) -> str:
     """Accuracy with its interval against seconds for 1,000 texts, on a logarithmic axis."""
-    left, top, width, height = 48.0, 14.0, 880.0, 300.0
+    left, top, width, height = 48.0, 14.0, 640.0, 270.0
     exponents = [math.log10(max(p.cost, 1e-6)) for p in points]
     first, last = math.floor(min(exponents) - 0.15), math.ceil(max(exponents) + 0.15)
     floor = max(0.0, math.floor((min(p.interval[0] for p in points) - 0.02) * 20) / 20)
@@ -152,11 +155,11 @@ def cost_chart(points: Sequence[Point]) -> str:
         )
 
     shapes = []
-    for exponent in range(first, last + 1):
-        x, y = at(exponent, floor)
+    for power in range(first, last + 1):
+        x, y = at(power, floor)
         shapes += [
             f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{y:.1f}"/>',
-            _text(x, y + 16, f"{10.0**exponent:,.10g}", 'class="muted" text-anchor="middle"'),
+            _text(x, y + 16, f"{10.0**power:,.10g}", 'class="muted" text-anchor="middle"'),
         ]
     for tick in _ticks(floor, roof):
         x, y = at(first, tick)
@@ -202,7 +205,7 @@ def cost_chart(points: Sequence[Point]) -> str:
             f'class="muted" text-anchor="middle" {_turned(11, top + height / 2, -90)}',
         ),
     ]
-    return _svg(left + width + 16, top + height + 42, shapes, "Accuracy against cost")
+    return _svg(left + width + 16, top + height + 42, shapes, "Accuracy against cost", fit=True)
 
 
 def interval_chart(
@@ -263,7 +266,7 @@ def _short(text: str, chars: int) -> str:
 
 def _text_width(text: str) -> float:
     """About how many pixels a text takes at 11 px."""
-    return sum(11.5 if unicodedata.east_asian_width(char) in "WF" else 6.2 for char in text)
+    return sum(11.5 if unicodedata.east_asian_width(char) in "WF" else 6.6 for char in text)
 
 
 def _turned(x: float, y: float, degrees: int) -> str:
@@ -279,7 +282,9 @@ def _text(x: float, y: float, text: str, attributes: str, tooltip: str = "") -> 
     return f'<text x="{x:.1f}" y="{y:.1f}" {attributes}>{note}{escape(text)}</text>'
 
 
-def _svg(width: float, height: float, shapes: Iterable[str], title: str, style: str = "") -> str:
+def _svg(
+    width: float, height: float, shapes: Iterable[str], title: str, font: int = 11, *, fit: bool = False
+) -> str:
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
-    named = f'role="img" aria-label="{escape(title)}"'
-    return f'<svg class="chart" {size} {named} style="{style}">{"".join(shapes)}</svg>'
+    kind = f'class="chart{" fit" if fit else ""}" style="font-size: {font}px"'
+    return f'<svg {kind} {size} role="img" aria-label="{escape(title)}">{"".join(shapes)}</svg>'

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from promptclf import calibrate
+from promptclf import __version__, calibrate
 from promptclf.errors import DataError, ModelError
 from promptclf.model import LanguageModel
 from promptclf.persistence import Persistent
@@ -191,7 +191,8 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
 
     def _score(self, prompts: Sequence[Prompt]) -> NDArray[np.float64]:
         answers = [self.template_.answer_for(self.task, label) for label in self.classes_]
-        return self.model_.score(prompts, answers, adapter=self.adapter_, restricted=self.restricted_)
+        model: LanguageModel = self.model_
+        return model.score(prompts, answers, adapter=self.adapter_, restricted=self.restricted_)
 
     def _examples(self, texts: Sequence[Text]) -> Sequence[Sequence[Example]]:
         """The labelled examples to show before each text."""
@@ -217,9 +218,10 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
             return whole, False
         answers = [self.template_.answer_for(self.task, label) for label in self.task.labels]
         limit = self.model_.max_tokens - 1 - max(len(answer.encode()) for answer in answers)
-        if len(whole.text.encode()) <= limit or self.model_.count_tokens([render(_MAX)])[0] <= limit:
-            if len(first) <= _MAX:
-                return whole, False
+        if len(whole.text.encode()) <= limit:  # no tokenizer makes more tokens than bytes
+            return whole, False
+        if len(first) <= _MAX and self.model_.count_tokens([whole])[0] <= limit:
+            return whole, False
         low, high = 0, min(len(first), _MAX)
         while low < high:  # the longest beginning that fits
             middle = (low + high + 1) // 2
@@ -358,8 +360,8 @@ def spread(items: Sequence[Any], count: int) -> list[Any]:
 
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
-    packages = ("promptclf", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "scikit-learn")
-    found = {"python": platform.python_version()}
+    packages = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "scikit-learn")
+    found = {"promptclf": __version__, "python": platform.python_version()}
     for package in packages:
         try:
             found[package] = metadata.version(package)

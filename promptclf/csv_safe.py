@@ -25,9 +25,9 @@ def original_cell(cell: str) -> str:
 
 
 def write_rows(rows: Iterable[Sequence[str]]) -> str:
-    """Rows as CSV text, every cell safe; lines end in a line feed."""
+    """Rows as CSV text (RFC 4180), every cell safe."""
     file = io.StringIO(newline="")
-    csv.writer(file, lineterminator="\n").writerows([safe_cell(cell) for cell in row] for row in rows)
+    csv.writer(file).writerows([safe_cell(cell) for cell in row] for row in rows)
     return file.getvalue()
 
 

@@ -101,7 +101,6 @@ def _load(spec: dict[str, Any]) -> HFModel:
         device=place,
         dtype=str(kind).removeprefix("torch."),
     )
-    torch.set_grad_enabled(True)  # some quantisers leave it off
     return HFModel(module, tokenizer, info, spec)
 
 

@@ -7,7 +7,6 @@ import json
 import logging
 import weakref
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,7 @@ class LoraClassifier(PromptClassifier):
         weights = _weights(sample_weight, len(texts))
         if validation is None:
             texts, labels, weights, validation = self._hold_out(texts, labels, weights)
-        held, held_labels = check_labelled(self.task, *validation, what="validation")
+        held, held_labels = check_labelled(self.task, validation[0], validation[1], what="validation")
         if not texts or not held:
             raise DataError(f"training needs rows and validation rows, got {len(texts)} and {len(held)}")
         self._start()
@@ -169,6 +168,7 @@ class LoraClassifier(PromptClassifier):
                     evaluate=lambda indices: self._score([held_prompts[i] for i in indices]),
                     measure=lambda scores: _measure(scores, truth),
                     validation_rows=len(held),
+                    min_steps=self.config.steps_wanted(len(self.classes_)),
                     seed=self.seed,
                     callback=self.callback,
                     checkpoints=checkpoints,
@@ -243,14 +243,16 @@ class LoraClassifier(PromptClassifier):
     def _identity(self, rows: Sequence[Any], held: Sequence[Prompt], labels: Sequence[str]) -> dict[str, Any]:
         """What a checkpoint must agree on to be resumed."""
         data = hashlib.sha256(
-            json.dumps([[r.ids, r.answer, r.weight] for r in rows] + [[p.text for p in held], list(labels)]).encode()
+            json.dumps(
+                [[r.ids, r.answer, r.weight] for r in rows] + [[p.text for p in held], list(labels)]
+            ).encode()
         ).hexdigest()
         return {
             "data": data,
             "labels": list(self.task.labels),
             "template": self.template_.fingerprint,
             "base_model": self.model_.info.to_dict(),
-            "config": json.loads(json.dumps(asdict(self.config))),
+            "config": self.config.to_dict(),
             "seed": self.seed,
         }
 

@@ -12,6 +12,7 @@ from promptclf.quiet import quiet
 
 if TYPE_CHECKING:
     from promptclf.lora import LoraClassifier
+    from promptclf.model import HFModel
 
 
 def merge(
@@ -23,7 +24,7 @@ def merge(
     loaded again without quantisation, so that a quantised model's results change a little.
     """
     import numpy as np
-    from peft import LoraConfig, PeftModel
+    from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 
     from promptclf.loading import load_copy, load_model
 
@@ -33,7 +34,7 @@ def merge(
     module = load_copy(model)
     config: LoraConfig = classifier._lora_config()
     tuned = PeftModel(module, config)
-    _copy(tuned, weights)
+    set_peft_model_state_dict(tuned, weights)
     merged = tuned.merge_and_unload(safe_merge=True)
     meta = {"kind": "merged", "mode": classifier.mode, "base_model": model.info.to_dict()}
     with publish(folder, meta) as stage, quiet():
@@ -43,7 +44,7 @@ def merge(
         return {}
     texts = check_texts(X)
     before = classifier.predict_proba(texts)
-    plain = _without_adapter(classifier, load_model(str(folder), device=model.info.device))  # type: ignore[arg-type]
+    plain = _without_adapter(classifier, load_model(str(folder), device=model.spec["device"]))
     after = plain.predict_proba(texts)
     result = {
         "agreement": float((before.argmax(1) == after.argmax(1)).mean()),
@@ -56,15 +57,9 @@ def merge(
     return result
 
 
-def _copy(tuned: object, weights: dict[str, object]) -> None:
-    from peft import set_peft_model_state_dict
-
-    set_peft_model_state_dict(tuned, weights)
-
-
-def _without_adapter(classifier: LoraClassifier, model: object) -> LoraClassifier:
+def _without_adapter(classifier: LoraClassifier, model: HFModel) -> LoraClassifier:
     """The same classifier on the merged model, where no adapter is needed."""
-    plain = type(classifier)(classifier.task, model, classifier.template_, config=classifier.config)  # type: ignore[arg-type]
+    plain = type(classifier)(classifier.task, model, classifier.template_, config=classifier.config)
     plain._start()
     plain._set_calibration(classifier.calibration_, classifier.log_prior_, classifier.temperature_)
     return plain

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -16,6 +15,7 @@ from promptclf.artifacts import publish, verify
 from promptclf.card import model_card
 from promptclf.errors import ArtifactError, DataError, PromptClfError
 from promptclf.prompt import PromptTemplate
+from promptclf.settings import TrainConfig
 from promptclf.task import Task
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ SELF = TypeVar("SELF", bound="Persistent")
 class Persistent:
     """The Hub's verbs for classifiers. A subclass says what it learned and, if any, its weights."""
 
-    mode: Any
+    mode: ClassVar[str]
     task: Task
     model_: Any
     template_: PromptTemplate
@@ -132,7 +132,7 @@ class Persistent:
         config = read_config(folder)
         if config["mode"] != cls.mode:
             raise ArtifactError(
-                f"{path} holds a {config['mode']} classifier, expected {cls.mode}; use promptclf.load_classifier"
+                f"{path}: expected a {cls.mode} classifier, got {config['mode']}; use load_classifier"
             )
         try:
             task, template = Task.from_dict(config["task"]), PromptTemplate.from_dict(config["template"])
@@ -149,7 +149,9 @@ class Persistent:
         except PromptClfError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-            raise ArtifactError(f"{folder / CONFIG} does not describe a {cls.mode} classifier: {error}") from error
+            raise ArtifactError(
+                f"{folder / CONFIG} does not describe a {cls.mode} classifier: {error}"
+            ) from error
         return self
 
     def push_to_hub(
@@ -180,7 +182,7 @@ class Persistent:
         """Constructor arguments as JSON values, without what is saved on its own."""
         me: Any = self
         values = {k: v for k, v in me.get_params(deep=False).items() if k not in NOT_SAVED}
-        return {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in values.items()}
+        return {k: v.to_dict() if isinstance(v, TrainConfig) else v for k, v in values.items()}
 
     @classmethod
     def _from_parameters(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +212,7 @@ def _load_base(base: dict[str, Any]) -> Any:
 
     if base["source"] == "folder":
         raise DataError(
-            f"the classifier was fitted on a model in a folder ({base['name']}); load it and pass it as model="
+            f"the classifier was fitted on a model in a folder ({base['name']}); load that, pass it as model="
         )
     revision = base["revision"] if base["source"] == "hub" else None
     return load_model(base["name"], quantization=base["requested_quantization"], revision=revision)
@@ -231,4 +233,6 @@ def _download(repo_id: str, revision: str | None) -> Path:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ArtifactError(f"no saved classifier {repo_id!r}: expected a folder or a Hub id; {reason}") from error
+        raise ArtifactError(
+            f"no saved classifier {repo_id!r}: expected a folder or a Hub id; {reason}"
+        ) from error

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from promptclf.results import Result
     from promptclf.significance import Comparison
 
-MISTAKES = 12  # how many confused pairs are listed
+MISTAKES = 9  # how many confused pairs are listed
 
 _CSS = """
 * { box-sizing: border-box; }
@@ -36,7 +36,7 @@ small { font-size: 12.5px; }
 .row { display: flex; flex-wrap: wrap; gap: 24px 28px; align-items: flex-start; }
 .row > * { min-width: 0; max-width: 100%; }
 .caption { margin: 12px 0 0; }
-.grow { flex: 1 1 230px; }
+.grow { flex: 1 1 190px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 13.5px; }
 th, td { padding: 7px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { color: var(--muted); font-weight: 500; font-size: 12.5px; }
@@ -56,9 +56,11 @@ li.open::before { content: "?"; color: var(--open); }
 li.note::before { content: "!"; color: var(--open); }
 .shade { border-radius: 4px; padding: 2px 6px; }
 summary { cursor: pointer; color: var(--muted); }
+details > .row + details { margin-top: 14px; }
 details > summary + * { margin-top: 12px; }
 details.card > summary { color: var(--ink); font-weight: 600; font-size: 15px; }
 details.card > summary small { font-weight: 400; margin-left: 8px; }
+details details > summary { font-size: 13.5px; }
 pre { overflow-x: auto; font-size: 12px; line-height: 1.45; margin: 0; }
 footer { margin-top: 40px; }
 @media (max-width: 640px) { main { padding: 24px 14px 48px; } .card { padding: 14px; } }
@@ -221,8 +223,11 @@ def _mistakes(result: Result, labels: Sequence[str]) -> str:
         if true != predicted and count
     ]
     pairs.sort(key=lambda pair: -pair[0])
-    rows = [[escape(true), escape(predicted), f"{count:,}"] for count, true, predicted in pairs[:MISTAKES]]
-    return _table(["true", "taken for", "rows"], rows, words=(0, 1)) if rows else "<p>None.</p>"
+    rows = [
+        [f'{escape(true)} <span class="muted">→</span> {escape(predicted)}', f"{count:,}"]
+        for count, true, predicted in pairs[:MISTAKES]
+    ]
+    return _table(["true → predicted", "rows"], rows) if rows else "<p>None.</p>"
 
 
 def _by_label(report: Report, results: Sequence[Result]) -> str:

@@ -52,7 +52,7 @@ def markdown(report: Report) -> str:
     parts = [
         f"# Comparison on {_md(report.task)}",
         _table(["classifier", *COLUMNS], [[r.name, *cells(r)] for r in results]),
-        "\n".join([_md(caption(report)), *map(_md, notes(report))]),
+        "\n\n".join(map(_md, [caption(report), *notes(report)])),
         _list("Verdicts", report.verdicts),
         _list("Spreads", spreads(report)),
         f"## F1 by label\n\n{_f1_table(report)}",
@@ -155,9 +155,10 @@ def _padded(row: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def _md(text: str) -> str:
-    """Text that Markdown shows as it is: on one line, no markup, no HTML."""
-    flat = html.escape(" ".join(text.split()), quote=False)
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", flat)
+    """Text that Markdown shows as it is, on one line; readable in the source too."""
+    flat = re.sub(r"([\\`*_|~#]|\](?=[(\[:]))", r"\\\1", " ".join(text.split()))
+    # A tag or an entity starts only before one of these; "p<0.001" stays.
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"&(?=#?\w+;)", "&amp;", flat))
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

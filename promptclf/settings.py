@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from promptclf.errors import TrainingError
 
 LOSSES = ("vocabulary", "labels")
 OPTIMIZERS = ("adamw", "sgd", "adamw8bit")
 CLASS_WEIGHTS = ("none", "balanced")
+MIN_STEPS = 150
+STEPS_PER_LABEL = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class TrainConfig:
     batch_size, accumulation
         Rows per optimiser step over all processes, and into how many parts they are cut.
     epochs, min_steps
-        Passes over the training rows; more where they give fewer than `min_steps` optimiser steps.
+        Passes over the training rows; more where they give fewer than `min_steps` optimiser steps
+        (default: 150, or 8 per label if that is more).
     patience
         Stop after this many epochs without a better validation macro-F1.
     loss
@@ -52,8 +56,8 @@ class TrainConfig:
     batch_size: int = 8
     accumulation: int = 1
     epochs: int = 3
-    min_steps: int = 150
-    patience: int = 2
+    min_steps: int | None = None
+    patience: int = 3
     loss: str = "vocabulary"
     class_weights: str = "none"
     validation_fraction: float = 0.2
@@ -62,15 +66,16 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.target_modules, str):
             object.__setattr__(self, "target_modules", tuple(self.target_modules))
-        for name, allowed in (("loss", LOSSES), ("optimizer", OPTIMIZERS), ("class_weights", CLASS_WEIGHTS)):
-            if getattr(self, name) not in allowed:
-                raise TrainingError(f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        choices = {"loss": LOSSES, "optimizer": OPTIMIZERS, "class_weights": CLASS_WEIGHTS}
+        for name, allowed in choices.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise TrainingError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
         for name in ("rank", "alpha", "batch_size", "accumulation", "epochs", "patience"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.batch_size % self.accumulation:
             raise TrainingError(
-                f"accumulation: expected a divisor of the batch size {self.batch_size}, got {self.accumulation}"
+                f"accumulation: expected a divisor of batch_size {self.batch_size}, got {self.accumulation}"
             )
         if not self.learning_rate > 0 or not 0 <= self.dropout < 1 or not 0 <= self.warmup <= 1:
             raise TrainingError("expected learning_rate > 0, 0 <= dropout < 1 and 0 <= warmup <= 1")
@@ -81,3 +86,13 @@ class TrainConfig:
     def names(cls) -> list[str]:
         """The names of all settings."""
         return [f.name for f in fields(cls)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dictionary of JSON values; ``TrainConfig(**d)`` reads it back."""
+        values = asdict(self)
+        modules = self.target_modules
+        return values | {"target_modules": modules if isinstance(modules, str) else list(modules)}
+
+    def steps_wanted(self, labels: int) -> int:
+        """The least number of optimiser steps for a task of so many labels."""
+        return max(MIN_STEPS, STEPS_PER_LABEL * labels) if self.min_steps is None else self.min_steps

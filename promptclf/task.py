@@ -172,9 +172,7 @@ def _check_labels(labels: tuple[str, ...]) -> None:
         if not label.strip():
             raise TaskError("labels: expected text, got an empty label")
         if len(label) > MAX_LABEL_CHARS:
-            raise TaskError(
-                f"labels: at most {MAX_LABEL_CHARS} characters, {label[:30]!r}… has {len(label)}"
-            )
+            raise TaskError(f"labels: at most {MAX_LABEL_CHARS} characters, {label[:30]!r}… has {len(label)}")
         if any(unicodedata.category(char) == "Cc" for char in label):
             raise TaskError(f"labels: {label!r} holds a control character; remove it")
         key = unicodedata.normalize("NFC", label).strip().casefold()

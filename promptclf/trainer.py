@@ -83,7 +83,9 @@ class LengthSampler(Sampler[tuple[int, bool]]):
         # Sorted in large groups, cut into batches, and the batches shuffled: similar lengths
         # share a batch, and yet every epoch is different.
         group = self.batch_size * 32
-        parts = [sorted(order[i : i + group], key=self.lengths.__getitem__) for i in range(0, len(order), group)]
+        parts = [
+            sorted(order[i : i + group], key=self.lengths.__getitem__) for i in range(0, len(order), group)
+        ]
         rows = [int(i) for part in parts for i in part]
         batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         for index in rng.permutation(len(batches)):
@@ -125,7 +127,8 @@ class AnswerLoss(torch.nn.Module):
         if rivals.shape[1]:
             total = logits.gather(1, rivals.clamp(min=0)).masked_fill(rivals < 0, -torch.inf)
         nll = total.logsumexp(-1) - logits.gather(1, targets[:, None])[:, 0]
-        return nll.new_zeros(len(ids)).index_add(0, rows, nll)
+        summed: Tensor = nll.new_zeros(len(ids)).index_add(0, rows, nll)
+        return summed
 
 
 def collate(batch: Sequence[tuple[Row, bool]]) -> dict[str, Tensor]:
@@ -161,6 +164,7 @@ def train(
     *,
     evaluate: Callable[[Sequence[int]], NDArray[np.float64]],
     validation_rows: int,
+    min_steps: int,
     measure: Callable[[NDArray[np.float64]], dict[str, float]],
     seed: int = 0,
     callback: Callback | None = None,
@@ -176,6 +180,8 @@ def train(
         Indices of validation rows -> their scores with the adapter on, one row each.
     validation_rows
         How many validation rows there are.
+    min_steps
+        Train at least this many optimiser steps, in whole epochs.
     measure
         Validation scores of all rows -> "macro_f1", "accuracy", "log_loss".
     callback
@@ -188,7 +194,7 @@ def train(
     TrainingError
         If a loss or gradient is not finite; nothing is published then.
     """
-    return _Run(model, adapter, rows, config, seed, callback, checkpoints).train(
+    return _Run(model, adapter, rows, config, min_steps, seed, callback, checkpoints).train(
         evaluate, validation_rows, measure
     )
 
@@ -202,6 +208,7 @@ class _Run:
         adapter: str,
         rows: Sequence[Row],
         config: TrainConfig,
+        min_steps: int,
         seed: int,
         callback: Callback | None,
         checkpoints: Checkpoints | None,
@@ -220,14 +227,16 @@ class _Run:
                 f"processes, got {micro}"
             )
         self.sampler = LengthSampler([len(row.ids) for row in rows], micro, seed)
-        loader = DataLoader(Rows(rows), batch_size=micro, sampler=self.sampler, collate_fn=collate)  # type: ignore[arg-type]
+        loader = DataLoader(Rows(rows), batch_size=micro, sampler=self.sampler, collate_fn=collate)
         per_epoch = math.ceil(len(self.sampler) / config.batch_size)
-        self.epochs = max(config.epochs, math.ceil(config.min_steps / per_epoch))
+        self.epochs = max(config.epochs, math.ceil(min_steps / per_epoch))
         self.steps = self.epochs * per_epoch
         with model.lock, model.adapters.using(adapter):
             self.parameters = model.adapters.parameters(adapter)
             optimizer = make_optimizer(config, self.parameters)
-            schedule = get_linear_schedule_with_warmup(optimizer, round(config.warmup * self.steps), self.steps)
+            schedule = get_linear_schedule_with_warmup(
+                optimizer, round(config.warmup * self.steps), self.steps
+            )
             prepared = self.accelerator.prepare(AnswerLoss(model.module), optimizer, loader, schedule)
         self.loss, self.optimizer, self.loader, self.schedule = prepared
         self.step = self.epoch = self.batches = 0
@@ -312,8 +321,8 @@ class _Run:
         parts = []
         loader = self.accelerator.prepare(DataLoader(torch.arange(rows), batch_size=256))  # type: ignore[arg-type]
         for indices in loader:
-            scores = torch.tensor(evaluate(indices.tolist()), device=device, dtype=kind)
-            parts.append(self.accelerator.gather_for_metrics(scores).cpu())
+            part = torch.tensor(evaluate(indices.tolist()), device=device, dtype=kind)
+            parts.append(self.accelerator.gather_for_metrics(part).cpu())
         scores = torch.cat(parts).double().numpy()
         metrics = {"epoch": self.epoch, **measure(scores)}
         self.history.append(metrics)
@@ -338,7 +347,7 @@ class _Run:
 
 def make_optimizer(config: TrainConfig, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
     """The optimiser that the configuration names."""
-    settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    settings: Any = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=0.9, **settings)
     if config.optimizer == "adamw8bit":

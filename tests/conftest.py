@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fakes import KEYWORDS, FakeModel
 from hypothesis import settings
 
+from fakes import KEYWORDS, FakeModel
 from promptclf.embedded import find_gguf, home
 from promptclf.errors import ModelError
 from promptclf.task import Example, Task

@@ -57,7 +57,7 @@ class Counter:
         self._handle = module.base_model.register_forward_pre_hook(self._count, with_kwargs=True)
 
     def _count(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        self.fed.append(kwargs["input_ids"].numel())
+        self.fed.append((args[0] if args else kwargs["input_ids"]).numel())
 
     def remove(self) -> None:
         self._handle.remove()

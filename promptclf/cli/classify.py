@@ -1,0 +1,222 @@
+"""``promptclf classify``: a label and probabilities for texts."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from promptclf.cli import common
+from promptclf.cli.frame import emit, emit_json, one_line, say
+from promptclf.cli.tables import check_out, read_inputs, write_predictions
+from promptclf.errors import PromptClfError, TextTooLongError
+from promptclf.task import Prediction, Task, packaged_tasks
+
+if TYPE_CHECKING:
+    from promptclf.classifier import PromptClassifier, Text
+
+PART = 256  # texts between two steps of the progress bar
+FAST_SELECTION = "tfidf"
+
+
+def run(
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; without any, standard input.")
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", metavar="FILE", help="Read texts from CSV, JSONL or, one a line, TXT; - is stdin."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FILE", help="Write rows and predictions to this CSV or JSONL file."),
+    ] = None,
+    task: common.TaskName = None,
+    labels: Annotated[
+        str | None, typer.Option("--labels", metavar="A,B,C", help="Labels to choose from, without a task.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option("--mode", help="zero-shot (the default), few-shot or lora.")
+    ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            "--adapter", metavar="DIR", help="A saved classifier; default for lora: the one packaged with the task."
+        ),
+    ] = None,
+    model: common.Model = None,
+    quantization: common.Quantized = None,
+    template: common.Template = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option("--calibration", metavar="NAME", help="auto, none, prior, contextual or batch."),
+    ] = None,
+    selection: Annotated[
+        str,
+        typer.Option(
+            "--selection",
+            metavar="NAME",
+            help="How few-shot picks examples: tfidf, embedding, random, or auto: the best of all by"
+            " cross-validation, which takes a while.",
+        ),
+    ] = FAST_SELECTION,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="DIR|FILE",
+            help="Texts to learn from: the label prior of zero-shot, the examples of few-shot.",
+        ),
+    ] = None,
+    columns: common.Columns = None,
+    truncate: common.Truncate = False,
+    allow_other_base: common.OtherBase = False,
+    seed: common.Seed = 0,
+    as_json: common.Json = False,
+    verbose: common.Verbose = 0,
+) -> None:
+    """Classify texts from arguments, a file or standard input.
+
+    Examples: promptclf classify --labels spam,ham "You won a prize";
+    promptclf classify --task support --mode lora --file mails.csv --out labelled.csv
+    """
+    check_out(out, file)
+    inputs = read_inputs(texts, file, columns)
+    saved = adapter or (common.packaged_adapter(task) if mode == "lora" else None)
+    if saved:
+        own = {"--labels": labels, "--template": template, "--calibration": calibration, "--data": data}
+        if adapter:
+            own["--task"] = task
+        if brought := [option for option, value in own.items() if value is not None]:
+            raise PromptClfError(f"{brought[0]}: a saved classifier has its own; leave it out")
+        classifier = common.open_classifier(
+            saved, model, quantization, allow_other_base=allow_other_base, truncate=truncate
+        )
+        if mode not in (None, classifier.mode):
+            raise PromptClfError(f"--mode: {saved} holds a {classifier.mode} classifier, got {mode!r}")
+    else:
+        chosen, rows = _task(task, labels, data, columns, mode)
+        classifier = _fitted(
+            chosen, rows, mode or "zero-shot", model, quantization, template, calibration, selection, seed
+        )
+        classifier.truncate = truncate
+    predictions = classify_all(classifier, inputs.texts)
+    if out:
+        write_predictions(out, inputs, predictions)
+        say(f"{out}: {len(predictions)} prediction{'s' * (len(predictions) > 1)}")
+    if as_json:
+        origin = classifier.provenance()
+        about = origin.pop("model")
+        emit_json({"predictions": [p.to_dict() for p in predictions], "model": about, "classifier": origin})
+    elif not out:
+        _show(predictions)
+
+
+def classify_all(classifier: PromptClassifier, texts: Sequence[Text]) -> list[Prediction]:
+    """Predictions for many texts, with a progress bar on a terminal."""
+    if classifier.calibration_ == "batch":  # the batch is all of them
+        return classifier.classify(texts)
+    from tqdm import tqdm
+
+    predictions: list[Prediction] = []
+    hidden = None if len(texts) > PART else True  # None: only shown on a terminal
+    with tqdm(total=len(texts), unit="text", disable=hidden, leave=False, file=sys.stderr) as bar:
+        for start in range(0, len(texts), PART):
+            part = texts[start : start + PART]
+            try:
+                predictions += classifier.classify(part)
+            except TextTooLongError as error:
+                # The library counts from the first text that it was given.
+                moved = re.sub(r"^text (\d+)", lambda match: f"text {int(match[1]) + start}", str(error))
+                raise TextTooLongError(moved) from error
+            bar.update(len(part))
+    return predictions
+
+
+def _task(
+    task: str | None, labels: str | None, data: str | None, columns: str | None, mode: str | None
+) -> tuple[Task, list[Any]]:
+    """What to decide, and the examples to learn from."""
+    if task and labels:
+        raise PromptClfError("expected --task or --labels, got both; leave one out")
+    chosen = Task.load(task) if task else None
+    if labels:
+        chosen = Task(name="labels", labels=tuple(common.split_list(labels)))
+    if data is None and mode == "few-shot" and task in packaged_tasks():
+        data = task
+    rows: list[Any] = []
+    if data:
+        if mode == "few-shot" or chosen is None:
+            source = common.load_source(data, columns)
+            rows = source.splits["train"]
+            chosen = chosen or source.task or _task_of(source)
+        else:
+            rows = _unlabelled(data, columns)
+    if chosen is None:
+        known = ", ".join(packaged_tasks())
+        raise PromptClfError(f"expected --task, --labels or --data, got none; packaged tasks: {known}")
+    return chosen, rows
+
+
+def _task_of(source: Any) -> Task:
+    labels = {example.label for rows in source.splits.values() for example in rows}
+    return Task(name=source.name, labels=tuple(sorted(labels)))
+
+
+def _unlabelled(data: str, columns: str | None) -> list[Any]:
+    """Texts for a label prior: labels are not needed, so a file without any will do."""
+    from pathlib import Path
+
+    from promptclf.reading import choose_columns, read_table
+
+    if not Path(data).is_file():
+        return common.load_source(data, columns).splits["train"]
+    given = common.parse_columns(columns)
+    table = read_table(data)
+    chosen = choose_columns(table.columns, **given, labelled="label" in given, where=data)
+    common.show_guess(data, chosen, given)
+    return table.examples(chosen)
+
+
+def _fitted(
+    task: Task,
+    rows: Sequence[Any],
+    mode: str,
+    model: str | None,
+    quantization: common.Quantization | None,
+    template: str | None,
+    calibration: str | None,
+    selection: str,
+    seed: int,
+) -> PromptClassifier:
+    """A classifier of a mode that needs no training, fitted on what there is."""
+    from promptclf.modes import MODES
+
+    common.check_mode(mode)
+    if mode == "lora":
+        raise PromptClfError(
+            f"--mode lora: {task.name} has no trained adapter; make one with promptclf train --out DIR,"
+            " then use --adapter DIR"
+        )
+    options: dict[str, Any] = {"calibration": calibration or "auto"}
+    if mode == "few-shot":
+        if not rows:
+            raise PromptClfError("--mode few-shot: expected labelled examples, got none; name some with --data")
+        if selection == "auto":
+            say("choosing examples by cross-validation; --selection tfidf is faster")
+        elif calibration is None:  # choosing it would take the cross-validation that was not asked for
+            options["calibration"] = "none"
+        options |= {"selection": selection, "seed": seed}
+    texts = [e.text if e.pair is None else (e.text, e.pair) for e in rows]
+    classifier = MODES[mode](task, common.open_model(model, quantization), template, **options)
+    return classifier.fit(texts, [e.label for e in rows])
+
+
+def _show(predictions: Sequence[Prediction]) -> None:
+    width = max(len(p.label) for p in predictions)
+    for p in predictions:
+        cut = " (shortened)" if p.truncated else ""
+        emit(f"{p.probabilities[p.label]:6.1%}  {p.label:<{width}}  {one_line(p.text)}{cut}")

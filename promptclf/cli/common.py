@@ -1,0 +1,182 @@
+"""Options that commands share, and what they become: tasks, data, models and saved classifiers."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from promptclf.cli.frame import say, set_verbosity
+from promptclf.errors import PromptClfError
+from promptclf.task import PACKAGED_TASKS, Task, packaged_tasks
+
+if TYPE_CHECKING:
+    from promptclf.classifier import PromptClassifier
+    from promptclf.data import Dataset, Source
+    from promptclf.model import HFModel
+
+Quantization = Literal["none", "int8", "nf4"]
+
+TaskName = Annotated[
+    str | None, typer.Option("--task", metavar="NAME|FILE", help="A packaged task, or a task's YAML file.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DIR|FILE",
+        help="Labelled texts: a CSV or JSONL file, a folder with train, dev and test files, a packaged task"
+        " or hub:owner/name.",
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns", metavar="text=A,label=B", help="Which columns to read (text, label, pair); else guessed."
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", metavar="NAME", help="'embedded' (the default), a model folder or a Hub id."),
+]
+Quantized = Annotated[
+    Quantization | None, typer.Option("--quantization", help="Of the model's weights; none by default.")
+]
+Template = Annotated[
+    str | None,
+    typer.Option("--template", metavar="NAME|FILE", help="A prompt template; default: the task's own."),
+]
+Truncate = Annotated[
+    bool, typer.Option("--truncate", help="Shorten texts over the token limit instead of refusing them.")
+]
+OtherBase = Annotated[
+    bool, typer.Option("--allow-other-base", help="Use a saved adapter on a base model of other weights.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of everything random.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "-v", "--verbose", count=True, callback=set_verbosity, help="Say more; -vv says everything."
+    ),
+]
+
+
+def split_list(text: str) -> list[str]:
+    """The items of "a,b,c"; an item with a comma stands in double quotes."""
+    try:
+        return [item.strip() for item in next(csv.reader([text], skipinitialspace=True, strict=True), [])]
+    except csv.Error as error:
+        raise PromptClfError(f"expected a list such as a,b,c, got {text!r}: {error}") from error
+
+
+def parse_columns(text: str | None) -> dict[str, str]:
+    """Role -> column of "text=A,label=B"."""
+    roles = ("text", "label", "pair")
+    chosen = {}
+    for item in split_list(text) if text else []:
+        role, equals, column = item.partition("=")
+        if role not in roles or not equals or not column:
+            raise PromptClfError(f"--columns: expected text=A, label=B or pair=C, got {item!r}")
+        chosen[role] = column
+    return chosen
+
+
+# ---- data ------------------------------------------------------------------------------------------
+
+
+def load_data(data: str | None, task: str | None, columns: str | None = None) -> Dataset:
+    """The data set that ``--data``, ``--task`` or both name.
+
+    A split that has to be cut is always cut with the same seed, so that the test rows of `evaluate`
+    are those that `train` left out, whatever its ``--seed``.
+    """
+    from promptclf.data import load_dataset
+
+    source = data or task
+    if source is None:
+        raise PromptClfError(
+            f"expected --data or --task, got neither; packaged tasks: {', '.join(packaged_tasks())}"
+        )
+    if data is None and task not in packaged_tasks():
+        Task.load(source)
+        raise PromptClfError(f"the task {source} has no texts of its own; name some with --data")
+    given = parse_columns(columns)
+    dataset = load_dataset(source, task=task if data else None, **given)
+    show_guess(source, dataset.columns, given)
+    return dataset
+
+
+def load_source(data: str, columns: str | None = None) -> Source:
+    """The rows that ``--data`` names, in the splits that they come in."""
+    from promptclf.data import read_source
+
+    given = parse_columns(columns)
+    source = read_source(data, **given)
+    show_guess(data, source.columns, given)
+    return source
+
+
+def show_guess(source: str, columns: Mapping[str, str], given: Mapping[str, str]) -> None:
+    """Tell which columns were guessed, except of packaged tasks."""
+    guessed = [f"{role} = {column!r}" for role, column in columns.items() if role not in given]
+    if guessed and source not in packaged_tasks():
+        say(f"{source}: guessed {', '.join(guessed)}; --columns names others")
+
+
+# ---- models and classifiers ------------------------------------------------------------------------
+
+
+def open_model(name: str | None, quantization: Quantization | None) -> HFModel:
+    """The model that ``--model`` and ``--quantization`` name."""
+    from promptclf.loading import load_model
+
+    return load_model(name or "embedded", quantization=quantization or "none")
+
+
+def open_classifier(
+    path: str | Path,
+    model: str | None,
+    quantization: Quantization | None,
+    *,
+    allow_other_base: bool = False,
+    truncate: bool = False,
+) -> PromptClassifier:
+    """A saved classifier, on its own base model or on the one named."""
+    from promptclf.loading import load_model
+    from promptclf.modes import load_classifier
+    from promptclf.persistence import local_folder, read_config
+
+    base: Any = None
+    if model or quantization:
+        saved = read_config(local_folder(path))["base_model"]
+        if model is None and saved["source"] == "folder":
+            raise PromptClfError(
+                f"{path} was fitted on a model in a folder ({saved['name']}); name that folder with --model"
+            )
+        base = load_model(
+            model or saved["name"],
+            quantization=quantization or saved["requested_quantization"],
+            revision=saved["revision"] if model is None and saved["source"] == "hub" else None,
+        )
+    classifier = load_classifier(path, model=base, allow_other_base=allow_other_base)
+    classifier.truncate = truncate
+    return classifier
+
+
+def packaged_adapter(task: str | None) -> Path | None:
+    """The trained classifier that ships with a packaged task, if there is one."""
+    folder = PACKAGED_TASKS / str(task) / "adapter"
+    return folder if task in packaged_tasks() and folder.is_dir() else None
+
+
+def check_mode(mode: str) -> str:
+    """One of MODES, or an error that lists them."""
+    from promptclf.modes import MODES
+
+    if mode not in MODES:
+        raise PromptClfError(f"--mode: expected one of {', '.join(MODES)}, got {mode!r}")
+    return mode

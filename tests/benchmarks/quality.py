@@ -1,0 +1,213 @@
+"""How accurate the shipped defaults are: every mode on whole public test sets.
+
+    python tests/benchmarks/quality.py --data DIR        # DIR/<name>/{train,dev,test}.csv
+    python tests/benchmarks/quality.py --hub             # the same sets from the Hugging Face Hub
+    python tests/benchmarks/quality.py --table           # print the table of what is there
+
+Nothing is chosen on test rows: the task files beside this program fix label words and template, all
+else is a default. A finished cell is a JSON file under results/quality/ and is not computed again
+as long as data, task, template and settings are the same; so the program can be stopped at any time.
+The labelled budget of "few rows" includes the rows held out for choosing epoch and temperature, except
+where the data set has its own validation file (sst2, ag_news), which is then used whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from promptclf import Dataset, FewShotClassifier, LoraClassifier, Task, TrainConfig, ZeroShotClassifier
+from promptclf import load_dataset, load_model
+from promptclf.baselines import TfidfSvmClassifier
+from promptclf.classifier import versions
+from promptclf.data import HELD_OUT, read_rows, split_examples
+from promptclf.metrics import encode, scores
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "quality"
+FEW_ROWS = {"sst2": 300, "trec": 500, "ag_news": 240, "banking77": 768, "support": 670}
+ALL_ROWS = ("sst2", "banking77")
+HUB = {
+    "sst2": "hub:SetFit/sst2",
+    "trec": "hub:SetFit/TREC-QC",
+    "ag_news": "hub:SetFit/ag_news",
+    "banking77": "hub:mteb/banking77",
+}
+COLUMNS = ("zero-shot", "few-shot", "lora-few", "lora-few-nf4", "lora-all", "tfidf-svm")
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of the table."""
+
+    data: str
+    column: str
+    seed: int = 0
+
+    @property
+    def path(self) -> Path:
+        return RESULTS / f"{self.data}.{self.column}.{self.seed}.json"
+
+
+def cells(names: list[str], columns: list[str]) -> Iterator[Cell]:
+    """The cells of the table, the quick ones first."""
+    for column in columns:
+        for name in names:
+            if column == "lora-all" and name not in ALL_ROWS:
+                continue
+            for seed in SEEDS if column == "few-shot" else SEEDS[:1]:
+                yield Cell(name, column, seed)
+
+
+def load(name: str, folder: Path | None, column: str) -> Dataset:
+    """The data of a cell: its whole test split, and the rows that the column may learn from."""
+    if name == "support":
+        return load_dataset("support")
+    task = Task.load(HERE / "tasks" / f"{name}.yaml")
+    source = HUB[name] if folder is None else folder / name
+    data = load_dataset(source, task=task)
+    if column not in ("lora-few", "lora-few-nf4"):
+        return data
+    if name == "banking77" and folder is not None:  # its own published ten rows a class
+        rows = read_rows(folder / name / "train_10shot.csv")
+        train, held = split_examples(rows, fractions=(1 - HELD_OUT, HELD_OUT), seed=0)
+        return replace(data, train=tuple(train), validation=tuple(held))
+    return data.limit(rows=FEW_ROWS[name])
+
+
+def classifier(cell: Cell, task: Task) -> Any:
+    """The shipped defaults of a cell's mode."""
+    if cell.column == "tfidf-svm":
+        return TfidfSvmClassifier(task)
+    model = load_model(quantization="nf4" if cell.column.endswith("nf4") else "none")
+    if cell.column == "zero-shot":
+        return ZeroShotClassifier(task, model)
+    if cell.column == "few-shot":
+        return FewShotClassifier(task, model, seed=cell.seed)
+    return LoraClassifier(task, model, seed=cell.seed, callback=progress)
+
+
+def progress(event: dict[str, Any]) -> None:
+    if event["event"] == "epoch":
+        print(f"    epoch {event['epoch']}/{event['epochs']}: macro-F1 {event['macro_f1']:.4f}", flush=True)
+    elif event["step"] % 50 == 0:
+        print(f"    step {event['step']}/{event['steps']}: loss {event['loss']:.4f}", flush=True)
+
+
+def key(cell: Cell, data: Dataset) -> str:
+    """What the figure depends on; a finished cell with another key is computed again."""
+    parts = [asdict(cell), data.fingerprint, data.task.fingerprint, asdict(TrainConfig())]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def run(cell: Cell, data: Dataset) -> dict[str, Any]:
+    """Fit on train, score the whole test split."""
+    texts, labels = split(data, "train")
+    test, truth = split(data, "test")
+    model = classifier(cell, data.task)
+    start = time.monotonic()
+    cpu = time.process_time()
+    model.fit(texts, labels, validation=split(data, "validation"))
+    fit_minutes, fit_cpu = (time.monotonic() - start) / 60, (time.process_time() - cpu) / 60
+    start = time.monotonic()
+    proba = model.predict_proba(test)
+    seconds = time.monotonic() - start
+    names = [str(label) for label in model.classes_]
+    provenance = model.provenance()
+    return {
+        "rows": len(texts),
+        "validation_rows": len(data.validation),
+        "test_rows": len(test),
+        **scores(encode(truth, names), np.asarray(proba)),
+        "fit_minutes": round(fit_minutes, 2),
+        "fit_cpu_minutes": round(fit_cpu, 2),
+        "seconds_per_1000": round(1000 * seconds / len(test), 1),
+        "data_fingerprint": data.fingerprint,
+        "provenance": provenance,
+        "versions": versions(),
+    }
+
+
+def split(data: Dataset, name: str) -> tuple[list[Any], list[str]]:
+    rows = data.splits[name]
+    return [r.text if r.pair is None else (r.text, r.pair) for r in rows], [r.label for r in rows]
+
+
+def finished(cell: Cell) -> dict[str, Any] | None:
+    return json.loads(cell.path.read_text(encoding="utf-8")) if cell.path.is_file() else None
+
+
+def table() -> str:
+    """The finished cells as a Markdown table: accuracy in per cent."""
+    lines = [
+        "| data (test rows) | zero-shot | few-shot, 3 seeds | LoRA, few rows | the same, NF4 | LoRA, all train rows "
+        "| TF-IDF + SVM, all rows |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name in ("sst2", "trec", "ag_news", "banking77", "support"):
+        found = {c: [r for s in SEEDS if (r := finished(Cell(name, c, s)))] for c in COLUMNS}
+        some = next((rows[0] for rows in found.values() if rows), None)
+        if some is None:
+            continue
+        entries = [entry(found[column]) for column in COLUMNS]
+        lines.append(f"| {name} ({some['test_rows']:,}) | " + " | ".join(entries) + " |")
+    return "\n".join(lines)
+
+
+def entry(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return "-"
+    values = [100 * row["accuracy"] for row in rows]
+    text = f"{np.mean(values):.1f}"
+    if len(values) > 1:
+        text += f" ({min(values):.1f} to {max(values):.1f})"
+    if training := rows[0]["provenance"]["learned"].get("training"):
+        budget = rows[0]["rows"]
+        text += f" ({budget:,} rows, {training['minutes']:.0f} min, ECE {rows[0]['ece']:.3f})"
+    return text
+
+
+def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with one folder per data set")
+    parser.add_argument("--hub", action="store_true", help="read the data sets from the Hub")
+    parser.add_argument("--only", nargs="*", default=[*FEW_ROWS], help="data sets")
+    parser.add_argument("--columns", nargs="*", default=[*COLUMNS], choices=COLUMNS)
+    parser.add_argument("--table", action="store_true", help="print the table and stop")
+    args = parser.parse_args(argv)
+    if args.table:
+        note(table())
+        return 0
+    if (args.data is None) == (not args.hub):
+        parser.error("give either --data DIR or --hub")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for cell in cells(args.only, args.columns):
+        data = load(cell.data, None if args.hub else args.data, cell.column)
+        done = finished(cell)
+        if done and done["key"] == key(cell, data):
+            continue
+        note(f"{cell.data} {cell.column} seed {cell.seed}: {len(data.train)} rows, {len(data.test)} test rows")
+        sys.stdout.flush()
+        result = {"key": key(cell, data), **run(cell, data)}
+        partial = cell.path.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(cell.path)
+        note(f"  accuracy {100 * result['accuracy']:.2f}, ECE {result['ece']:.3f}")
+        sys.stdout.flush()
+    note(table())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
