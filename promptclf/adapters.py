@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,10 +18,19 @@ class AdapterSet:
 
     PEFT changes the module in place: its linear layers get a wrapper that adds the active adapter's
     product. With adapters off the wrapper returns the plain layer's result, bit for bit.
+
+    Parameters
+    ----------
+    module
+        The base model.
+    removed
+        Called with the name of an adapter that was removed.
     """
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, removed: Callable[[str], None] = lambda name: None) -> None:
         self._module = module
+        self._removed = removed
+        self._discarded: list[str] = []
         self._peft: Any = None
         self._active: str | None = None
 
@@ -50,6 +59,7 @@ class AdapterSet:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT reports which adapter becomes active instead
             self._peft.delete_adapter(name)
+        self._removed(name)
         if not self._peft.peft_config:
             self._peft.unload()
             self._peft = None
@@ -58,9 +68,15 @@ class AdapterSet:
         self._active = "?"
         self._switch(None)
 
+    def discard(self, name: str) -> None:
+        """Have an adapter detached before the next use: safe at any moment and without the lock."""
+        self._discarded.append(name)
+
     @contextmanager
     def using(self, name: str | None) -> Iterator[None]:
         """Switch one adapter on (None: all off) for the block, then all off."""
+        while self._discarded:
+            self.remove(self._discarded.pop())
         self._switch(name)
         try:
             yield

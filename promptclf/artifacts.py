@@ -68,7 +68,8 @@ def publish(folder: str | Path, meta: Mapping[str, Any]) -> Iterator[Path]:
 def seal(stage: Path, meta: Mapping[str, Any]) -> None:
     """List every file of a finished folder in its manifest and flush all to disk."""
     files = {name: _entry(stage / name) for name in _names(stage)}
-    manifest = {"format": FORMAT, "meta": dict(meta), "files": files}
+    manifest: dict[str, Any] = {"format": FORMAT, "meta": dict(meta), "files": files}
+    manifest["sha256"] = _digest_of(manifest)
     (stage / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
     for name in (*files, MANIFEST):
         with (stage / name).open("rb") as file:
@@ -89,11 +90,14 @@ def verify(folder: str | Path) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files, meta, version = manifest["files"], manifest["meta"], manifest["format"]
         entries = {str(name): (int(e["size"]), str(e["sha256"])) for name, e in files.items()}
+        intact = manifest.pop("sha256") == _digest_of(manifest)
     except FileNotFoundError as error:
         raise ArtifactError(f"{folder}: expected a folder saved by promptclf, found no {MANIFEST}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{folder / MANIFEST} is damaged; save the classifier again") from error
-    if version != FORMAT or not isinstance(meta, dict):
+    if version == FORMAT and not (intact and isinstance(meta, dict)):
+        raise ArtifactError(f"{folder / MANIFEST} is damaged; save the classifier again")
+    if version != FORMAT:
         raise ArtifactError(
             f"{folder / MANIFEST}: expected format {FORMAT}, got {version!r}; update promptclf"
         )
@@ -108,7 +112,7 @@ def verify(folder: str | Path) -> dict[str, Any]:
             raise ArtifactError(
                 f"{folder / name} is damaged: its content is not what was saved; copy it again"
             )
-    return meta
+    return dict(meta)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -125,6 +129,11 @@ def write_text(path: Path, text: str) -> None:
 
 def _has_manifest(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
+
+
+def _digest_of(manifest: Mapping[str, Any]) -> str:
+    """The hash of everything a manifest says."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _names(folder: Path) -> list[str]:

@@ -110,7 +110,7 @@ def reliability_chart(bins: Sequence[ReliabilityBin], ece: float, title: str = "
             continue
         x, bar = left + i * step + 1, step - 2
         about = (
-            f"confidence {b.lower:.2f} to {b.upper:.2f}: {b.count:,} rows, "
+            f"confidence {b.lower:.2f} to {b.upper:.2f}: {_rows(b.count)}, "
             f"sure {b.confidence:.1%}, right {b.accuracy:.1%}"
         )
         high, floor = max(b.accuracy, b.confidence), min(b.accuracy, b.confidence)
@@ -237,7 +237,7 @@ def _cell(x: float, y: float, size: int, count: int, share: float, true: str, pr
     kind = "right" if true == predicted else "wrong"
     # The square root lets one row in fifty still be seen.
     opacity = 0.12 + 0.88 * math.sqrt(share)
-    about = f"{true}: {count:,} rows ({share:.0%})"
+    about = f"{true}: {_rows(count)} ({share:.0%})"
     about += " right" if kind == "right" else f" taken for {predicted}"
     gap = 1 if size > 12 else 0.5
     shapes = _rect(
@@ -258,6 +258,10 @@ def _cell(x: float, y: float, size: int, count: int, share: float, true: str, pr
 def _ticks(low: float, high: float) -> list[float]:
     step = 0.05 if high - low <= 0.45 else 0.1
     return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _short(text: str, chars: int) -> str:

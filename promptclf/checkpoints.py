@@ -46,6 +46,9 @@ class Checkpoints:
         run.accelerator.register_save_state_pre_hook(self._save_adapter)
         run.accelerator.register_load_state_pre_hook(self._load_adapter)
         self.identity = {**self.identity, "processes": run.accelerator.num_processes}
+        if run.accelerator.is_main_process:
+            for unfinished in self.folder.glob(".checkpoint-*"):  # of a run that was killed while saving
+                shutil.rmtree(unfinished, ignore_errors=True)
         if not self.resume:
             if self._all():
                 raise ArtifactError(
@@ -127,6 +130,7 @@ class Checkpoints:
                 aside = folder.with_name(f"damaged-{folder.name}")
                 logger.warning("%s; it was renamed to %s", error, aside.name)
                 if self.run.accelerator.is_main_process:
+                    shutil.rmtree(aside, ignore_errors=True)
                     folder.rename(aside)
                 continue
             differing = [key for key, value in self.identity.items() if found.get(key) != value]

@@ -7,7 +7,8 @@ every label's words after it, calibrate. All classifiers follow scikit-learn's e
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, ClassVar, TypeVar
 
@@ -59,6 +60,7 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
     mode: ClassVar[str]
     adapter_: str | None = None
     restricted_: bool = False
+    epsilon_: float = 0.0  # a calibrated prior could blow up what is left out: exact by default
 
     def __init__(
         self,
@@ -124,6 +126,19 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
         self.adapter_ = None
         self._set_calibration("none", None, 1.0)
 
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        """Start afresh; a fit that fails leaves the classifier unfitted, not half fitted."""
+        self._start()
+        try:
+            yield
+        except BaseException:
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
+        self.__dict__.pop("classes_", None)
+
     def _set_calibration(self, name: str, log_prior: NDArray[np.float64] | None, temperature: float) -> None:
         self.calibration_ = name
         self.log_prior_ = np.zeros(len(self.classes_)) if log_prior is None else log_prior
@@ -153,7 +168,8 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
 
     def predict(self, X: Sequence[Text]) -> NDArray[np.object_]:
         """The most probable label of each text, shape (n,)."""
-        chosen: NDArray[np.object_] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        proba = self.predict_proba(X)
+        chosen: NDArray[np.object_] = self.classes_[proba.argmax(axis=1)]
         return chosen
 
     def classify(self, texts: Sequence[Text]) -> list[Prediction]:
@@ -172,7 +188,7 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
     def log_likelihoods(self, X: Sequence[Text]) -> NDArray[np.float64]:
         """Log-likelihood of each label's words, before calibration: shape (n, k), nats."""
         check_is_fitted(self, "classes_")
-        return self._score(self._prompts(check_texts(X))[0])
+        return self._score(self._prompts(check_texts(X))[0], exact=True)
 
     def prompt(self, text: Text) -> Prompt:
         """Exactly what the model sees for a text."""
@@ -189,10 +205,16 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
         prior = calibrate.label_prior(scores) if self.calibration_ == "batch" else self.log_prior_
         return calibrate.probabilities(scores, prior, self.temperature_), cut
 
-    def _score(self, prompts: Sequence[Prompt]) -> NDArray[np.float64]:
+    def _score(self, prompts: Sequence[Prompt], exact: bool = False) -> NDArray[np.float64]:
         answers = [self.template_.answer_for(self.task, label) for label in self.classes_]
         model: LanguageModel = self.model_
-        return model.score(prompts, answers, adapter=self.adapter_, restricted=self.restricted_)
+        return model.score(
+            prompts,
+            answers,
+            adapter=self.adapter_,
+            restricted=self.restricted_,
+            epsilon=0.0 if exact else self.epsilon_,
+        )
 
     def _examples(self, texts: Sequence[Text]) -> Sequence[Sequence[Example]]:
         """The labelled examples to show before each text."""
@@ -283,7 +305,6 @@ class ZeroShotClassifier(PromptClassifier):
         """
         calibration = self._check_choice("calibration", ("auto", "none", "contextual", "prior", "batch"))
         texts = check_texts([] if X is None else X)
-        self._start()
         if calibration == "auto":
             calibration = "prior" if len(texts) >= calibrate.MIN_PRIOR_TEXTS else "none"
         if calibration == "prior" and not texts:
@@ -293,11 +314,11 @@ class ZeroShotClassifier(PromptClassifier):
         elif calibration == "contextual":
             pairs = bool(texts) and isinstance(texts[0], tuple)
             texts = [(free, free) if pairs else free for free in calibrate.CONTENT_FREE]
-        else:
-            self._set_calibration(calibration, None, 1.0)
-            return self
-        prior = calibrate.label_prior(self._score(self._prompts(texts)[0]))
-        self._set_calibration(calibration, prior, 1.0)
+        with self._learning():
+            prior = None
+            if calibration in ("prior", "contextual"):
+                prior = calibrate.label_prior(self._score(self._prompts(texts)[0]))
+            self._set_calibration(calibration, prior, 1.0)
         return self
 
 
@@ -319,10 +340,13 @@ def check_texts(X: Any) -> list[Text]:
     Raises
     ------
     DataError
-        If X is a single string, or an item is neither text nor a pair of texts.
+        If X is a single string or a table, or an item is neither text nor a pair of texts.
     """
     if isinstance(X, str):
         raise DataError(f"expected a list of texts, got one string {X[:40]!r}; put it in a list")
+    if not isinstance(X, Iterable) or isinstance(X, Mapping) or hasattr(X, "columns"):
+        # The items of a table would be the names of its columns.
+        raise DataError(f"expected a list of texts, got {type(X).__name__}; give its texts as a list")
     texts: list[Text] = []
     for number, item in enumerate(X, 1):
         if isinstance(item, str):

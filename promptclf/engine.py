@@ -2,8 +2,8 @@
 
 Three things make it fast and none changes the result: the longest common token prefix of the prompts
 is computed once and its keys and values are kept; the rest is batched by length; and all answers are
-scored in the same pass as a token trie behind each prompt, whose attention mask lets a node see
-exactly the prompt and its own ancestors. The output head runs only where an answer token is predicted.
+scored together as a token trie behind each prompt, whose attention mask lets a node see exactly the
+prompt and its own ancestors. The output head runs only where an answer token is predicted.
 
 `score_plainly` does the same with one plain forward pass per prompt and answer. It is the reference
 that tests compare with, and the fallback for models on which the trie does not hold.
@@ -24,69 +24,16 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from promptclf.trie import AnswerTrie
+
 logger = logging.getLogger(__name__)
 
 Ids = Sequence[int]
+Layers = list[tuple[Tensor, Tensor]]  # keys and values, each rows x heads x tokens x size
 MIN_PREFIX = 8  # shorter prefixes cost more to attach than to compute again
 PREFIX_BYTES = 256 * 2**20
+PRUNED_NODES = 16  # how many trie nodes a pruned search is expected to feed per text
 HEAD_ROWS = 128  # rows of full-vocabulary logits held at once
-
-
-class AnswerTrie:
-    """The answers' tokens as a trie; node 0 is the prompt's last token, leaves are not fed.
-
-    Attributes
-    ----------
-    tokens, parents, depths : list of int
-        One entry per fed node, parents before children; entry 0 stands for the prompt.
-    children : list of dict
-        Per node: token -> column of that token in the node's row of predicted tokens.
-    paths : list of list of (node, column)
-        Per answer: where its tokens are predicted.
-    """
-
-    def __init__(self, answers: Sequence[Ids]) -> None:
-        self.tokens, self.parents, self.depths = [-1], [-1], [0]
-        self.children: list[dict[int, int]] = [{}]
-        self.paths: list[list[tuple[int, int]]] = []
-        nodes: dict[tuple[int, ...], int] = {(): 0}
-        leaves = {tuple(answer) for answer in answers}
-        for answer in map(tuple, answers):
-            path = []
-            for i, token in enumerate(answer):
-                node = nodes.get(answer[:i])
-                if node is None:
-                    node = nodes[answer[:i]] = len(self.tokens)
-                    self.tokens.append(answer[i - 1])
-                    self.parents.append(nodes[answer[: i - 1]])
-                    self.depths.append(i)
-                    self.children.append({})
-                path.append((node, self.children[node].setdefault(token, len(self.children[node]))))
-            self.paths.append(path)
-        if len(leaves) < len(answers) or not leaves.isdisjoint(nodes):
-            raise ValueError("an answer equals or begins another; add an end marker")
-        self.width = max(map(len, self.children))
-
-    def __len__(self) -> int:
-        """How many tokens are fed behind the prompt."""
-        return len(self.tokens) - 1
-
-    def visible(self) -> Tensor:
-        """Which fed nodes each fed node attends to: itself and its ancestors (n x n, bool)."""
-        mask = torch.zeros(len(self), len(self), dtype=torch.bool)
-        for i in range(len(self)):
-            if (parent := self.parents[i + 1] - 1) >= 0:
-                mask[i] = mask[parent]
-            mask[i, i] = True
-        return mask
-
-    def predicted(self) -> tuple[Tensor, Tensor]:
-        """The tokens to predict at each node (nodes x width) and which of them are real."""
-        tokens = torch.zeros(len(self.children), self.width, dtype=torch.long)
-        for node, children in enumerate(self.children):
-            tokens[node, : len(children)] = torch.tensor(list(children))
-        counts = torch.tensor([len(children) for children in self.children])
-        return tokens, torch.arange(self.width) < counts[:, None]
 
 
 class ScoringEngine:
@@ -123,6 +70,7 @@ class ScoringEngine:
         *,
         restricted: bool = False,
         owner: str | None = None,
+        epsilon: float = 0.0,
     ) -> NDArray[np.float64]:
         """Log-likelihood of each answer after each prompt.
 
@@ -134,6 +82,10 @@ class ScoringEngine:
             Normalise each token over the answers' tokens at that point, not over the vocabulary.
         owner
             The adapter that is switched on: kept prefixes are not shared between adapters.
+        epsilon
+            If positive, answers that together weigh at most this share of all answers may get an
+            upper bound instead of their log-likelihood, which saves most of the work where many
+            labels are compared and few are likely. All others are exact.
 
         Returns
         -------
@@ -148,9 +100,10 @@ class ScoringEngine:
         length = self._prefix_length(prompts, owner)
         prefix = self._prefix(tuple(prompts[0][:length]), owner) if length else None
         scores = np.empty((len(prompts), len(answers)))
-        for rows in _batches([len(p) - length + len(trie) for p in prompts], self.batch_tokens):
-            states = self._states([prompts[row][length:] for row in rows], trie, prefix, length)
-            scores[rows] = self._read(states, trie, restricted)
+        nodes = min(len(trie), PRUNED_NODES) if epsilon else len(trie)
+        for rows in _batches([len(p) - length + nodes for p in prompts], self.batch_tokens):
+            batch = _Batch(self, [prompts[row][length:] for row in rows], trie, prefix, length, restricted)
+            scores[rows] = batch.score(epsilon)
         return scores
 
     @torch.inference_mode()
@@ -182,7 +135,7 @@ class ScoringEngine:
         out = np.empty((len(texts), self.model.config.get_text_config().hidden_size), dtype=np.float32)
         for rows in _batches([len(text) for text in texts], self.batch_tokens):
             batch = [texts[row] for row in rows]
-            ids, lengths = self._pad(batch)
+            ids, lengths = self.pad(batch)
             keep = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
             hidden = self._hidden_at(ids, keep.long(), layer)
             keep[:, 0] &= lengths == 1
@@ -217,7 +170,7 @@ class ScoringEngine:
             return longest
         return common if common >= MIN_PREFIX else 0
 
-    def _prefix(self, ids: tuple[int, ...], owner: str | None) -> list[tuple[Tensor, Tensor]]:
+    def _prefix(self, ids: tuple[int, ...], owner: str | None) -> Layers:
         """Keys and values of a prefix, one pair per layer, each 1 x heads x tokens x size."""
         key = (owner, ids)
         if key not in self._prefixes:
@@ -229,60 +182,42 @@ class ScoringEngine:
             self._prefixes.popitem(last=False)
         return self._prefixes[key]  # type: ignore[no-any-return]
 
-    # ---- one batch ----------------------------------------------------------------------------
+    # ---- pieces -------------------------------------------------------------------------------
 
-    def _states(
-        self, suffixes: Sequence[Ids], trie: AnswerTrie, prefix: list[tuple[Tensor, Tensor]] | None, past: int
-    ) -> Tensor:
-        """Hidden states at the end of each prompt and at each trie node: rows x nodes x hidden."""
-        device = self.model.device
-        ids, lengths = self._pad(suffixes)
-        rows, width = ids.shape
-        positions = past + torch.arange(width, device=device).expand(rows, -1)
-        inputs: dict[str, Any] = {"use_cache": prefix is not None}
-        if len(trie):
-            nodes = torch.tensor(trie.tokens[1:], device=device).expand(rows, -1)
-            depths = torch.tensor(trie.depths[1:], device=device)
-            ids = torch.cat([ids, nodes], 1)
-            positions = torch.cat([positions, past + lengths[:, None] - 1 + depths], 1)
-            inputs["attention_mask"] = _trie_mask(trie, lengths, past, width)
-        elif prefix is not None:
-            real = torch.arange(width, device=device) < lengths[:, None]
-            inputs["attention_mask"] = torch.cat([real.new_ones(rows, past), real], 1).long()
-        # Without prefix and trie no mask is needed: right padding is invisible to causal attention.
-        if prefix is not None:
-            inputs["past_key_values"] = self._expanded(prefix, rows)
-        hidden = self.model.base_model(input_ids=ids, position_ids=positions, **inputs).last_hidden_state
-        last = hidden[torch.arange(rows, device=device), lengths - 1]
-        return torch.cat([last[:, None], hidden[:, width:]], 1)
+    def body(
+        self, ids: Tensor, positions: Tensor, past: Layers | None, mask: Tensor | None, keep: bool
+    ) -> Any:
+        """The model without its head, behind kept keys and values."""
+        inputs: dict[str, Any] = {"use_cache": keep or past is not None, "attention_mask": mask}
+        if past is not None:
+            inputs["past_key_values"] = cache = DynamicCache()
+            for keys, values in past:
+                layer = DynamicLayer()  # a sliding layer would not know how long the past is
+                layer.lazy_initialization(keys, values)
+                # Expanding copies nothing; the cache copies when it grows, and ours stays as it is.
+                layer.keys, layer.values = (t.expand(len(ids), -1, -1, -1) for t in (keys, values))
+                cache.layers.append(layer)
+        return self.model.base_model(input_ids=ids, position_ids=positions, **inputs)
 
-    def _expanded(self, prefix: list[tuple[Tensor, Tensor]], rows: int) -> DynamicCache:
-        """A cache that holds the prefix for every row; nothing is copied until it grows."""
-        cache = DynamicCache()
-        for keys, values in prefix:
-            layer = DynamicLayer()  # a sliding layer would not know how long the prefix is
-            layer.lazy_initialization(keys, values)
-            layer.keys, layer.values = keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)
-            cache.layers.append(layer)
-        return cache
+    def log_probabilities(
+        self, states: Tensor, nodes: Tensor, predicted: tuple[Tensor, Tensor], restricted: bool
+    ) -> NDArray[np.float64]:
+        """Log-probabilities of the tokens to predict at trie nodes, from their hidden states.
 
-    def _read(self, states: Tensor, trie: AnswerTrie, restricted: bool) -> NDArray[np.float64]:
-        """Sum the answers' token log-probabilities from the states: rows x answers."""
-        rows, nodes, size = states.shape
-        tokens, real = (t.to(states.device) for t in trie.predicted())
+        `states` is m x hidden and `nodes` says which node each is of; the result is m x width.
+        """
+        tokens, real = predicted
         head = self.model.get_output_embeddings()
-        flat = states.transpose(0, 1).reshape(nodes * rows, size)  # node after node
-        node_of = torch.arange(nodes, device=states.device).repeat_interleave(rows)
         parts = []
-        for some, node in zip(flat.split(HEAD_ROWS), node_of.split(HEAD_ROWS), strict=True):
+        for some, node in zip(states.split(HEAD_ROWS), nodes.split(HEAD_ROWS), strict=True):
             logits = head(some).float()
             wanted = logits.gather(1, tokens[node])
             total = wanted.masked_fill(~real[node], -torch.inf) if restricted else logits
             parts.append(wanted - total.logsumexp(-1, keepdim=True))
-        logs = torch.cat(parts).view(nodes, rows, -1).double().cpu().numpy()
-        return np.stack([sum(logs[node, :, col] for node, col in path) for path in trie.paths], axis=1)
+        return torch.cat(parts).double().cpu().numpy()
 
-    def _pad(self, sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    def pad(self, sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+        """Ids padded on the right (rows x width), and the true lengths."""
         lengths = torch.tensor([len(s) for s in sequences])
         ids = torch.full((len(sequences), int(lengths.max())), self.pad_id)
         for row, sequence in enumerate(sequences):
@@ -340,6 +275,98 @@ class ScoringEngine:
         return 1e-3 if self.model.dtype == torch.float32 else 0.5
 
 
+class _Batch:
+    """A few prompts of similar length: first the prompts alone, then trie nodes behind them."""
+
+    def __init__(
+        self,
+        engine: ScoringEngine,
+        suffixes: Sequence[Ids],
+        trie: AnswerTrie,
+        prefix: Layers | None,
+        past: int,
+        restricted: bool,
+    ) -> None:
+        self.engine, self.trie, self.past, self.restricted = engine, trie, past, restricted
+        ids, self.lengths = engine.pad(suffixes)
+        self.device, (rows, self.width) = ids.device, ids.shape
+        self.predicted = tuple(t.to(self.device) for t in trie.predicted())
+        self.real = torch.arange(self.width, device=self.device) < self.lengths[:, None]
+        positions = past + torch.arange(self.width, device=self.device).expand(rows, -1)
+        # Without a prefix no mask is needed: right padding is invisible to causal attention.
+        mask = None if prefix is None else torch.cat([self.real.new_ones(rows, past), self.real], 1).long()
+        out = engine.body(ids, positions, prefix, mask, keep=len(trie) > 0)
+        last = out.last_hidden_state[torch.arange(rows, device=self.device), self.lengths - 1]
+        self.layers = (
+            [(layer.keys, layer.values) for layer in out.past_key_values.layers] if len(trie) else []
+        )
+        # Log-probability of each predicted token; 0 is the upper bound of one not looked at.
+        self.edges = np.zeros((rows, len(trie.tokens), trie.width))
+        self.edges[:, 0] = self._predict(last, torch.zeros(rows, dtype=torch.long, device=self.device))
+
+    def score(self, epsilon: float) -> NDArray[np.float64]:
+        """Log-likelihoods, rows x answers; see `ScoringEngine.score`."""
+        if not len(self.trie):
+            return self.trie.totals(self.edges)
+        first = np.where(self.predicted[1][0].cpu().numpy(), self.edges[:, 0], -np.inf)
+        opened = np.zeros(first.shape, dtype=bool)
+        branch = np.array([path[0][1] for path in self.trie.paths])
+        single = np.array([len(path) == 1 for path in self.trie.paths])
+        # All answers together weigh at most what their first tokens do: less cannot be enough. What
+        # the answers fed then really weigh says what else is needed, and after that it is certain.
+        mass = np.exp(first).sum(axis=1)
+        for _ in range(2):
+            wanted = self.trie.open_branches(first, opened, mass, epsilon)
+            if not wanted.any():
+                break
+            self._feed(wanted)
+            opened |= wanted
+            known = single | opened[:, branch]
+            mass = np.where(known, np.exp(self.trie.totals(self.edges)), 0.0).sum(axis=1)
+        return self.trie.totals(self.edges)
+
+    def _feed(self, branches: NDArray[np.bool_]) -> None:
+        """Feed the nodes of the chosen branches (rows x width) and read what they predict."""
+        of = np.array(self.trie.branches[1:])
+        nodes = [np.flatnonzero(row[of]) + 1 for row in branches]
+        budget = self.engine.batch_tokens
+        for rows in _batches([len(n) for n in nodes], budget):
+            if rows := [row for row in rows if len(nodes[row])]:
+                self._feed_rows(rows, [nodes[row] for row in rows])
+
+    def _feed_rows(self, rows: list[int], nodes: list[NDArray[np.intp]]) -> None:
+        index = torch.tensor(rows, device=self.device)
+        chosen = torch.zeros(len(rows), max(map(len, nodes)), dtype=torch.long)  # 0: padding
+        for i, some in enumerate(nodes):
+            chosen[i, : len(some)] = torch.from_numpy(some)
+        mask = self._mask(chosen, index)
+        chosen = chosen.to(self.device)
+        tokens = torch.tensor(self.trie.tokens, device=self.device).clamp(min=0)[chosen]
+        depths = torch.tensor(self.trie.depths, device=self.device)[chosen]
+        positions = self.past + self.lengths[index][:, None] - 1 + depths
+        whole = rows == list(range(len(self.lengths)))
+        layers = self.layers if whole else [(k[index], v[index]) for k, v in self.layers]
+        hidden = self.engine.body(tokens, positions, layers, mask, keep=True).last_hidden_state
+        real = chosen > 0
+        logs = self._predict(hidden[real], chosen[real])
+        at = index[:, None].expand_as(chosen)[real].cpu().numpy()
+        self.edges[at, chosen[real].cpu().numpy()] = logs
+
+    def _mask(self, chosen: Tensor, index: Tensor) -> Tensor:
+        """Rows x 1 x nodes x keys, true where attention is allowed; keys are prefix, text, nodes."""
+        rows, count = chosen.shape
+        own = self.trie.visible()[chosen[:, :, None], chosen[:, None, :]].to(self.device)
+        # Padding sees itself, since a row without any key has no softmax.
+        own |= torch.eye(count, dtype=torch.bool, device=self.device)
+        text = self.real[index][:, None].expand(-1, count, -1)
+        prefix = text.new_ones(rows, count, self.past)
+        return torch.cat([prefix, text, own], 2)[:, None]
+
+    def _predict(self, states: Tensor, nodes: Tensor) -> NDArray[np.float64]:
+        tokens, real = self.predicted
+        return self.engine.log_probabilities(states, nodes, (tokens, real), self.restricted)
+
+
 class _Reached(Exception):  # noqa: N818  (a signal, not an error)
     """Raised inside a forward pass to leave it at the wanted layer."""
 
@@ -363,17 +390,5 @@ def _common(sequences: Sequence[Ids]) -> int:
     return next((i for i, (a, b) in pairs if a != b), min(len(first), len(last)))
 
 
-def _bytes(prefix: list[tuple[Tensor, Tensor]]) -> int:
+def _bytes(prefix: Layers) -> int:
     return sum(t.numel() * t.element_size() for pair in prefix for t in pair)
-
-
-def _trie_mask(trie: AnswerTrie, lengths: Tensor, past: int, width: int) -> Tensor:
-    """Rows x 1 x queries x keys, true where attention is allowed; keys are prefix, text, nodes."""
-    device, rows, nodes = lengths.device, len(lengths), len(trie)
-    mask = torch.zeros(rows, 1, width + nodes, past + width + nodes, dtype=torch.bool, device=device)
-    mask[..., :past] = True
-    mask[:, :, :width, past : past + width] = torch.ones(width, width, device=device).tril().bool()
-    real = torch.arange(width, device=device) < lengths[:, None]
-    mask[:, 0, width:, past : past + width] = real[:, None]
-    mask[:, 0, width:, past + width :] = trie.visible().to(device)
-    return mask

@@ -7,6 +7,8 @@ all of them by cross-validation on the training texts.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +65,8 @@ class TfidfSelector:
         self.pool, self.costs, self.shots, self.budget = pool, costs, shots, budget
         # Character n-grams inside words: they also hold for misspellings and for Chinese.
         self.vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True)
-        self.vectors = self.vectorizer.fit_transform([joined(example_text(e)) for e in pool])
+        texts = [joined(example_text(e)).strip() or "-" for e in pool]  # no n-gram at all is an error
+        self.vectors = self.vectorizer.fit_transform(texts)
 
     def choose(self, texts: Sequence[Text]) -> list[list[Example]]:
         similar = self.vectorizer.transform([joined(text) for text in texts]) @ self.vectors.T
@@ -168,17 +171,17 @@ class FewShotClassifier(PromptClassifier):
         texts, labels = check_labelled(self.task, [] if X is None else X, y)
         if not texts:
             raise DataError("few-shot needs labelled texts to choose examples from; give some to fit")
-        self._start()
-        self.examples_ = [make_example(text, label) for text, label in zip(texts, labels, strict=True)]
-        self._count_costs()
-        self.cross_validation_: list[dict[str, Any]] = []
-        if "auto" in (selection, calibration) and len(texts) >= 2 * CV_FOLDS:
-            selection, calibration = self._cross_validate(selection, calibration)
-        self.selection_ = "random" if selection == "auto" else selection
-        self.selector_ = self._selector(self.selection_, range(len(self.examples_)), self.seed)
-        self._set_calibration("none", None, 1.0)
-        if calibration == "prior":
-            self._set_calibration("prior", calibrate.label_prior(self._score_pool(PRIOR_TEXTS)), 1.0)
+        with self._learning():
+            self.examples_ = [make_example(text, label) for text, label in zip(texts, labels, strict=True)]
+            self._count_costs()
+            self.cross_validation_: list[dict[str, Any]] = []
+            if "auto" in (selection, calibration) and len(texts) >= 2 * CV_FOLDS:
+                selection, calibration = self._cross_validate(selection, calibration)
+            self.selection_ = "random" if selection == "auto" else selection
+            self.selector_ = self._selector(self.selection_, range(len(self.examples_)), self.seed)
+            self._set_calibration("none", None, 1.0)
+            if calibration == "prior":
+                self._set_calibration("prior", calibrate.label_prior(self._score_pool(PRIOR_TEXTS)), 1.0)
         return self
 
     # ---- choosing -----------------------------------------------------------------------------
@@ -276,7 +279,8 @@ class FewShotClassifier(PromptClassifier):
         """As for every mode; of the examples, their number and a hash."""
         result = super().provenance()
         examples = result["learned"].pop("examples")
-        result["learned"]["pool"] = len(examples)
+        digest = hashlib.sha256(json.dumps(examples, sort_keys=True).encode()).hexdigest()
+        result["learned"].update(pool=len(examples), pool_sha256=digest)
         return result
 
 

@@ -72,7 +72,6 @@ def load_model(
 
 
 def _load(spec: dict[str, Any]) -> HFModel:
-    import torch
     from transformers import AutoTokenizer
 
     where, source, known_revision = _locate(spec["name"], spec["revision"])

@@ -56,6 +56,7 @@ class LoraClassifier(PromptClassifier):
     """
 
     mode = "lora"
+    epsilon_ = 1e-6  # a trained model rules most labels out early
 
     def __init__(
         self,
@@ -101,16 +102,19 @@ class LoraClassifier(PromptClassifier):
         if validation is None:
             texts, labels, weights, validation = self._hold_out(texts, labels, weights)
         held, held_labels = check_labelled(self.task, validation[0], validation[1], what="validation")
+        counting = np.flatnonzero(weights)  # a row of weight 0 has no part in anything
+        texts, labels = [texts[i] for i in counting], [labels[i] for i in counting]
         if not texts or not held:
             raise DataError(f"training needs rows and validation rows, got {len(texts)} and {len(held)}")
-        self._start()
-        self._train(texts, labels, weights, held, held_labels)
-        if calibration != "none":
-            temperature = calibrate.fit_temperature(self._validation_scores, self._columns(held_labels))
-            self._set_calibration("temperature", None, temperature)
+        with self._learning():
+            self._train(texts, labels, weights[counting], held, held_labels)
+            if calibration != "none":
+                temperature = calibrate.fit_temperature(self._validation_scores, self._columns(held_labels))
+                self._set_calibration("temperature", None, temperature)
         return self
 
     def _start(self) -> None:
+        self._forget()
         super()._start()
         if not isinstance(self.model_, HFModel):
             raise ModelError(f"LoRA needs a model from load_model, got {type(self.model_).__name__}")
@@ -159,23 +163,19 @@ class LoraClassifier(PromptClassifier):
             if self.checkpoints is not None:
                 identity = self._identity(rows, held_prompts, held_labels)
                 checkpoints = Checkpoints(self.checkpoints, identity, resume=self.resume)
-            try:
-                result = train(
-                    model,
-                    adapter,
-                    rows,
-                    self.config,
-                    evaluate=lambda indices: self._score([held_prompts[i] for i in indices]),
-                    measure=lambda scores: _measure(scores, truth),
-                    validation_rows=len(held),
-                    min_steps=self.config.steps_wanted(len(self.classes_)),
-                    seed=self.seed,
-                    callback=self.callback,
-                    checkpoints=checkpoints,
-                )
-            except BaseException:
-                self._detach()
-                raise
+            result = train(
+                model,
+                adapter,
+                rows,
+                self.config,
+                evaluate=lambda indices: self._score([held_prompts[i] for i in indices]),
+                measure=lambda scores: _measure(scores, truth),
+                validation_rows=len(held),
+                min_steps=self.config.steps_wanted(len(self.classes_)),
+                seed=self.seed,
+                callback=self.callback,
+                checkpoints=checkpoints,
+            )
         self._validation_scores = result.scores
         self.training_ = {
             "rows": len(rows),
@@ -188,8 +188,8 @@ class LoraClassifier(PromptClassifier):
         }
 
     def _rows(self, texts: list[Text], labels: list[str], weights: NDArray[np.float64]) -> list[Any]:
-        from promptclf.engine import AnswerTrie
         from promptclf.trainer import Row
+        from promptclf.trie import AnswerTrie
 
         model: HFModel = self.model_
         prompts = self._prompts(texts)[0]
@@ -229,12 +229,16 @@ class LoraClassifier(PromptClassifier):
                 self.adapter_ = model.adapters.add(config)
         except ValueError as error:
             raise TrainingError(f"target_modules: {error}") from error
-        self._finalizer = weakref.finalize(self, _drop, model, self.adapter_)
+        # Garbage is collected at any moment, in a forward pass too: the adapter goes at its next use.
+        self._finalizer = weakref.finalize(self, model.adapters.discard, self.adapter_)
 
-    def _detach(self) -> None:
-        self._finalizer()
-        self.adapter_ = None
-        del self.classes_  # not fitted any more
+    def _forget(self) -> None:
+        if self.adapter_ is not None:
+            self._finalizer.detach()
+            with self.model_.lock:
+                self.model_.adapters.remove(self.adapter_)
+            self.adapter_ = None
+        super()._forget()
 
     def _columns(self, labels: Sequence[str]) -> NDArray[np.intp]:
         column = {label: i for i, label in enumerate(self.classes_)}
@@ -309,7 +313,7 @@ class LoraClassifier(PromptClassifier):
             with self.model_.lock:
                 self.model_.adapters.load_state(self.adapter_, load_file(folder / WEIGHTS))
         except BaseException:
-            self._detach()
+            self._forget()
             raise
 
     def _check_base(self, saved: dict[str, Any], allow_other_base: bool) -> None:
@@ -346,12 +350,6 @@ class LoraClassifier(PromptClassifier):
             with self.model_.lock:
                 tensors = {key: torch.from_numpy(value) for key, value in weights.items()}
                 self.model_.adapters.load_state(self.adapter_, tensors)
-
-
-def _drop(model: HFModel, adapter: str) -> None:
-    with model.lock:
-        model.adapters.remove(adapter)
-        model.engine.forget(adapter)
 
 
 def _weights(sample_weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:

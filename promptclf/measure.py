@@ -12,6 +12,7 @@ import logging
 import platform
 import re
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -157,5 +158,7 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends this process
+    logging.addLevelName(logging.WARNING, "warning")
     logging.basicConfig(format="%(levelname)s: %(message)s")
     sys.exit(main(sys.argv[1]))

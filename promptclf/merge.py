@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,9 +34,11 @@ def merge(
         weights = model.adapters.state(str(classifier.adapter_))
     module = load_copy(model)
     config: LoraConfig = classifier._lora_config()
-    tuned = PeftModel(module, config)
-    set_peft_model_state_dict(tuned, weights)
-    merged = tuned.merge_and_unload(safe_merge=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT's, about itself
+        tuned = PeftModel(module, config)
+        set_peft_model_state_dict(tuned, weights)
+        merged = tuned.merge_and_unload(safe_merge=True)
     meta = {"kind": "merged", "mode": classifier.mode, "base_model": model.info.to_dict()}
     with publish(folder, meta) as stage, quiet():
         merged.save_pretrained(stage)
@@ -44,7 +47,8 @@ def merge(
         return {}
     texts = check_texts(X)
     before = classifier.predict_proba(texts)
-    plain = _without_adapter(classifier, load_model(str(folder), device=model.spec["device"]))
+    kept = load_model(str(folder), device=model.spec["device"], dtype=model.info.dtype)
+    plain = _without_adapter(classifier, kept)
     after = plain.predict_proba(texts)
     result = {
         "agreement": float((before.argmax(1) == after.argmax(1)).mean()),

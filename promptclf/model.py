@@ -75,11 +75,13 @@ class LanguageModel(Protocol):
         *,
         adapter: str | None = None,
         restricted: bool = False,
+        epsilon: float = 0.0,
     ) -> NDArray[np.float64]:
         """Log-likelihood of each answer after each prompt: shape (n, k), natural logarithms.
 
-        With `restricted`, each token competes with the other answers' tokens only. Raises
-        TextTooLongError if a prompt with its answer exceeds `max_tokens`.
+        With `restricted`, each token competes with the other answers' tokens only. With a positive
+        `epsilon`, answers that together weigh at most that share may get an upper bound instead.
+        Raises TextTooLongError if a prompt with its answer exceeds `max_tokens`.
         """
 
     def embed(self, texts: Sequence[str], *, layer: int | None = None) -> NDArray[np.float32]:
@@ -123,9 +125,9 @@ class HFModel:
         self.info = info
         self.max_tokens = min(MAX_TOKENS, getattr(config, "max_position_embeddings", None) or MAX_TOKENS)
         self.lock = threading.RLock()
-        self.adapters = AdapterSet(module)
         self.encoder = PromptEncoder(tokenizer)
         self.engine = ScoringEngine(module, pad_id=tokenizer.pad_token_id or 0)
+        self.adapters = AdapterSet(module, removed=self.engine.forget)
         self.spec = spec
         self._layers = config.num_hidden_layers
         self._embeddings: dict[tuple[int, str], NDArray[np.float32]] = {}
@@ -149,6 +151,7 @@ class HFModel:
         *,
         adapter: str | None = None,
         restricted: bool = False,
+        epsilon: float = 0.0,
     ) -> NDArray[np.float64]:
         """Log-likelihood of each answer after each prompt; see `LanguageModel.score`.
 
@@ -161,7 +164,9 @@ class HFModel:
             raise ValueError("all prompts of one call must come from the same template")
         encoded = self.encode(prompts, answers)
         with self.lock, self.adapters.using(adapter):
-            return self.engine.score(encoded.prompts, encoded.answers, restricted=restricted, owner=adapter)
+            return self.engine.score(
+                encoded.prompts, encoded.answers, restricted=restricted, owner=adapter, epsilon=epsilon
+            )
 
     def encode(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> Encoded:
         """Token ids of prompts of one template and of the answers that may follow them.

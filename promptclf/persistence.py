@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from safetensors import SafetensorError
 from sklearn.utils.validation import check_is_fitted
 
 from promptclf.artifacts import publish, verify
@@ -16,7 +17,7 @@ from promptclf.card import model_card
 from promptclf.errors import ArtifactError, DataError, PromptClfError
 from promptclf.prompt import PromptTemplate
 from promptclf.settings import TrainConfig
-from promptclf.task import Task
+from promptclf.task import PACKAGED_TASKS, Task, packaged_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +49,12 @@ class Persistent:
         """Put back what `_learned` gave and `_save_weights` wrote."""
         me: Any = self
         prior = np.array(learned["log_prior"], dtype=float)
+        temperature = float(learned["temperature"])
         if prior.shape != me.classes_.shape:
             raise ValueError("the prior and the labels differ in number")
-        me._set_calibration(learned["calibration"], prior, float(learned["temperature"]))
+        if not np.isfinite(prior).all() or not 0 < temperature < np.inf:
+            raise ValueError("the prior or the temperature is not a possible number")
+        me._set_calibration(learned["calibration"], prior, temperature)
 
     def _save_weights(self, folder: Path) -> None:
         """Write weights, if the mode has any."""
@@ -113,7 +117,7 @@ class Persistent:
         Parameters
         ----------
         path
-            A folder, or a Hub id ``owner/name``.
+            A folder, a packaged task with an adapter ("support"), or a Hub id ``owner/name``.
         model
             A loaded base model; default: the one it was fitted with, loaded the same way.
         revision
@@ -148,7 +152,7 @@ class Persistent:
             self._restore(config["learned"], folder)
         except PromptClfError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OSError, SafetensorError) as error:
             raise ArtifactError(
                 f"{folder / CONFIG} does not describe a {cls.mode} classifier: {error}"
             ) from error
@@ -219,8 +223,12 @@ def _load_base(base: dict[str, Any]) -> Any:
 
 
 def local_folder(path: str | Path, revision: str | None = None) -> Path:
-    """The folder `path`, or where the Hub repository of that name was downloaded to."""
-    return Path(path) if Path(path).is_dir() else _download(str(path), revision)
+    """The folder `path`, a packaged task's adapter, or a downloaded Hub repository."""
+    if Path(path).is_dir():
+        return Path(path)
+    if str(path) in packaged_tasks() and (adapter := PACKAGED_TASKS / path / "adapter").is_dir():
+        return adapter
+    return _download(str(path), revision)
 
 
 def _download(repo_id: str, revision: str | None) -> Path:

@@ -84,7 +84,8 @@ def notes(report: Report) -> list[str]:
         found.append(f"No classifier knows {unknown}: test rows with such a label count as wrong.")
     for result in [*report.results, *report.variants]:
         if result.truncated:
-            found.append(f"{result.name}: {result.truncated:,} texts were shortened to fit the model.")
+            texts = "1 text was" if result.truncated == 1 else f"{result.truncated:,} texts were"
+            found.append(f"{result.name}: {texts} shortened to fit the model.")
     return found
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration
 from numpy.typing import NDArray
 from torch import Tensor
@@ -60,15 +61,18 @@ class TrainResult:
     processes: int
 
 
-class LengthSampler(Sampler[tuple[int, bool]]):
+class LengthSampler(Sampler[tuple[int, float]]):
     """Seeded order in which each run of `batch_size` rows is of similar length.
 
-    The last run of an epoch is filled with rows that do not count, so that every batch has the same
-    size in every process and the loss is the same however many processes share it.
+    Yields a row's index and its share of its batch's loss: shares of a batch sum to 1. The last run of
+    an epoch is filled with rows whose share is 0, so that every batch has the same size and the same
+    loss into however many parts and processes it is cut.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+    def __init__(self, rows: Sequence[Row], batch_size: int, seed: int) -> None:
+        self.lengths = [len(row.ids) for row in rows]
+        self.weights = [row.weight for row in rows]
+        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
 
     def __len__(self) -> int:
         return math.ceil(len(self.lengths) / self.batch_size) * self.batch_size
@@ -77,7 +81,7 @@ class LengthSampler(Sampler[tuple[int, bool]]):
         """Choose the epoch's order."""
         self.epoch = epoch
 
-    def __iter__(self) -> Iterator[tuple[int, bool]]:
+    def __iter__(self) -> Iterator[tuple[int, float]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(len(self.lengths))
         # Sorted in large groups, cut into batches, and the batches shuffled: similar lengths
@@ -90,11 +94,12 @@ class LengthSampler(Sampler[tuple[int, bool]]):
         batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         for index in rng.permutation(len(batches)):
             batch = batches[index]
-            yield from ((row, True) for row in batch)
-            yield from ((batch[0], False) for _ in range(self.batch_size - len(batch)))
+            total = sum(self.weights[row] for row in batch) or 1.0
+            yield from ((row, self.weights[row] / total) for row in batch)
+            yield from ((batch[0], 0.0) for _ in range(self.batch_size - len(batch)))
 
 
-class Rows(torch.utils.data.Dataset[tuple[Row, bool]]):
+class Rows(torch.utils.data.Dataset[tuple[Row, float]]):
     """Training rows, looked up by what `LengthSampler` yields."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
@@ -103,7 +108,7 @@ class Rows(torch.utils.data.Dataset[tuple[Row, bool]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, key: tuple[int, bool]) -> tuple[Row, bool]:
+    def __getitem__(self, key: tuple[int, float]) -> tuple[Row, float]:
         return self.rows[key[0]], key[1]
 
 
@@ -131,7 +136,7 @@ class AnswerLoss(torch.nn.Module):
         return summed
 
 
-def collate(batch: Sequence[tuple[Row, bool]]) -> dict[str, Tensor]:
+def collate(batch: Sequence[tuple[Row, float]]) -> dict[str, Tensor]:
     """Pad a batch on the right and point at its answer tokens."""
     rows = [row for row, _ in batch]
     ids = torch.zeros(len(rows), max(len(row.ids) for row in rows) - 1, dtype=torch.long)
@@ -152,7 +157,7 @@ def collate(batch: Sequence[tuple[Row, bool]]) -> dict[str, Tensor]:
         "columns": places[:, 1],
         "targets": places[:, 2],
         "rivals": table,
-        "weights": torch.tensor([row.weight if counts else 0.0 for row, counts in batch]),
+        "shares": torch.tensor([share for _, share in batch]),
     }
 
 
@@ -215,8 +220,12 @@ class _Run:
     ) -> None:
         self.model, self.adapter, self.config = model, adapter, config
         self.callback, self.checkpoints = callback, checkpoints
+        device = model.module.device.type
+        if PartialState._shared_state and PartialState().device.type != device:
+            # accelerate stays on the device of the first run otherwise.
+            AcceleratorState._reset_state(reset_partial_state=True)
         self.accelerator = Accelerator(
-            cpu=model.module.device.type == "cpu",
+            cpu=device == "cpu",
             gradient_accumulation_steps=config.accumulation,
             dataloader_config=DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True),
         )
@@ -226,9 +235,12 @@ class _Run:
                 f"batch_size / accumulation: expected a multiple of the {self.accelerator.num_processes} "
                 f"processes, got {micro}"
             )
-        self.sampler = LengthSampler([len(row.ids) for row in rows], micro, seed)
-        loader = DataLoader(Rows(rows), batch_size=micro, sampler=self.sampler, collate_fn=collate)
-        per_epoch = math.ceil(len(self.sampler) / config.batch_size)
+        sampler = LengthSampler(rows, config.batch_size, seed)
+        # A loader draws a number whenever it starts; drawn from a generator of its own, dropout after
+        # a resumed start is what it would have been.
+        own = torch.Generator()
+        loader = DataLoader(Rows(rows), micro, sampler=sampler, collate_fn=collate, generator=own)
+        per_epoch = len(sampler) // config.batch_size
         self.epochs = max(config.epochs, math.ceil(min_steps / per_epoch))
         self.steps = self.epochs * per_epoch
         with model.lock, model.adapters.using(adapter):
@@ -266,42 +278,39 @@ class _Run:
         )
 
     def _epoch(self, start: float) -> None:
-        self.sampler.set_epoch(self.epoch)
-        loader = self.loader
+        self.loader.set_epoch(self.epoch)  # the prepared loader tells the sampler
+        loader, loss = self.loader, 0.0
         if self.batches:  # resumed in mid-epoch
             loader = self.accelerator.skip_first_batches(loader, self.batches)
         for batch in loader:
-            loss = self._step(batch)
+            loss += self._step(batch)
             self.batches += 1
             if not self.accelerator.sync_gradients:
                 continue
             self.step += 1
             self._tell("step", step=self.step, steps=self.steps, loss=loss, seconds=time.monotonic() - start)
+            loss = 0.0
             every = self.config.save_steps
             if self.checkpoints and every and self.step % every == 0:
                 self.checkpoints.save()
         self.epoch, self.batches = self.epoch + 1, 0
 
     def _step(self, batch: dict[str, Tensor]) -> float:
-        weights = batch.pop("weights")
+        """Learn from a part of a batch, and return its part of the batch's loss."""
+        shares = batch.pop("shares")
         accelerator = self.accelerator
         with self.model.lock, self.model.adapters.using(self.adapter), accelerator.accumulate(self.loss):
             self.model.module.train()
             try:
-                nll = self.loss(**batch)
-                # Each process sees a part of the batch; gradients are averaged over processes.
-                total = accelerator.reduce(weights.sum(), "sum")
-                loss = (nll * weights).sum() * accelerator.num_processes / total.clamp(min=1e-9)
-                accelerator.backward(loss)
+                loss = (self.loss(**batch) * shares).sum()
+                # Gradients are averaged over processes and accumulated parts, but shares want a sum.
+                accelerator.backward(loss * accelerator.num_processes * self.config.accumulation)
                 norm = None
                 if accelerator.sync_gradients:
                     norm = accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
-                value = float(accelerator.reduce(loss.detach(), "mean"))
+                value = float(accelerator.reduce(loss.detach(), "sum"))
                 if not math.isfinite(value) or (norm is not None and not math.isfinite(float(norm))):
-                    raise TrainingError(
-                        f"the loss became {value} at step {self.step + 1}; nothing was saved. "
-                        f"Lower the learning rate (now {self.config.learning_rate:g}) or check the data"
-                    )
+                    raise self._diverged(f"the loss became {value} at step {self.step + 1}")
                 self.optimizer.step()
                 self.schedule.step()
                 self.optimizer.zero_grad()
@@ -324,6 +333,8 @@ class _Run:
             part = torch.tensor(evaluate(indices.tolist()), device=device, dtype=kind)
             parts.append(self.accelerator.gather_for_metrics(part).cpu())
         scores = torch.cat(parts).double().numpy()
+        if not np.isfinite(scores).all():
+            raise self._diverged(f"validation scores were not finite after epoch {self.epoch}")
         metrics = {"epoch": self.epoch, **measure(scores)}
         self.history.append(metrics)
         if self._best_epoch() == self.epoch:
@@ -332,6 +343,12 @@ class _Run:
             self.model.adapters.load_state(self.adapter, exact)
             self.model.engine.forget(self.adapter)
         self._tell("epoch", epochs=self.epochs, **metrics)
+
+    def _diverged(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{what}; nothing was saved. Lower the learning rate (now {self.config.learning_rate:g}) "
+            "or check the data"
+        )
 
     def _best_epoch(self) -> int:
         best = max(self.history, key=lambda row: (row["macro_f1"], -row["log_loss"]))

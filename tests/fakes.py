@@ -76,6 +76,7 @@ class FakeModel:
         *,
         adapter: str | None = None,
         restricted: bool = False,
+        epsilon: float = 0.0,
     ) -> NDArray[np.float64]:
         """Shape (n, k), nats."""
         self.calls.append(Call(tuple(prompts), tuple(answers), adapter, restricted))

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from promptclf import engine as engine_module
-from promptclf.engine import MIN_PREFIX, AnswerTrie, ScoringEngine, _batches, _common
+from promptclf.engine import MIN_PREFIX, ScoringEngine, _batches, _common
 from promptclf.model import HFModel
+from promptclf.trie import AnswerTrie
 
 CLOSE = 1e-4  # nats, in float32
 LABELS = [" positive", " negative", " very negative", " very", " neutral"]  # one begins another
@@ -143,7 +144,7 @@ def test_the_common_prefix_is_computed_once(tiny: HFModel, fresh: ScoringEngine,
     assert sum(counter.fed) <= len(prompts) * (longest - shared + nodes)
     counter.fed.clear()
     fresh.score([tokens(tiny, ["another text"])[0]], ends)
-    assert counter.fed == [len(tokens(tiny, ["another text"])[0]) - shared + nodes]
+    assert sum(counter.fed) == len(tokens(tiny, ["another text"])[0]) - shared + nodes
 
 
 def test_single_calls_find_their_common_prefix(tiny: HFModel, fresh: ScoringEngine, counter: Counter) -> None:
@@ -153,8 +154,7 @@ def test_single_calls_find_their_common_prefix(tiny: HFModel, fresh: ScoringEngi
     assert len(fresh._prefixes) == 1
     counter.fed.clear()
     fresh.score([prompts[2]], ends)
-    assert len(counter.fed) == 1
-    assert counter.fed[0] < len(prompts[2]) - MIN_PREFIX + len(AnswerTrie(ends))
+    assert sum(counter.fed) <= len(prompts[2]) - MIN_PREFIX + len(AnswerTrie(ends))
 
 
 def test_prefixes_are_not_shared_between_adapters(tiny: HFModel, fresh: ScoringEngine) -> None:
@@ -192,10 +192,10 @@ def test_what_is_kept_of_prefixes_is_bounded(
 def test_a_model_that_refuses_the_trie_is_scored_plainly(
     tiny: HFModel, fresh: ScoringEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(*args: Any) -> Any:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
         raise TypeError("no such mask")
 
-    monkeypatch.setattr(fresh, "_states", refuse)
+    monkeypatch.setattr(fresh, "body", refuse)
     prompts, ends = tokens(tiny, TEXTS[:2]), answers(tiny)
     with caplog.at_level(logging.WARNING, logger="promptclf"):
         scores = [fresh.score(prompts, ends) for _ in range(2)]
@@ -209,8 +209,8 @@ def test_a_model_that_refuses_the_trie_is_scored_plainly(
 def test_a_model_on_which_the_trie_is_wrong_is_scored_plainly(
     tiny: HFModel, fresh: ScoringEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = fresh._states
-    monkeypatch.setattr(fresh, "_states", lambda *args: real(*args) * 1.5)
+    real = fresh.log_probabilities
+    monkeypatch.setattr(fresh, "log_probabilities", lambda *args: real(*args) * 1.5)
     prompts, ends = tokens(tiny, TEXTS[:2]), answers(tiny)
     np.testing.assert_array_equal(fresh.score(prompts, ends), fresh.score_plainly(prompts, ends))
 
@@ -264,6 +264,43 @@ def test_any_tokens_agree(
     )
 
 
+@given(
+    prompts=st.lists(st.lists(st.integers(0, 96), min_size=1, max_size=24), min_size=1, max_size=3),
+    ends=st.lists(
+        st.lists(st.integers(0, 40), min_size=1, max_size=3), min_size=2, max_size=30, unique_by=tuple
+    ),
+    epsilon=st.sampled_from([1e-3, 0.1, 0.5]),
+    restricted=st.booleans(),
+)
+def test_what_is_left_out_is_bounded(
+    any_llama: ScoringEngine,
+    prompts: list[list[int]],
+    ends: list[list[int]],
+    epsilon: float,
+    restricted: bool,
+) -> None:
+    ends = [[*end, 96] for end in ends]
+    exact = any_llama.score(prompts, ends, restricted=restricted)
+    scores = any_llama.score(prompts, ends, restricted=restricted, epsilon=epsilon)
+    bounded = scores > exact + CLOSE
+    np.testing.assert_allclose(scores[~bounded], exact[~bounded], atol=CLOSE, rtol=0)
+    left_out = np.where(bounded, np.exp(exact), 0).sum(axis=1)
+    assert (left_out <= epsilon * np.exp(exact).sum(axis=1) * (1 + 1e-3)).all()
+
+
+def test_leaving_out_saves_work(any_llama: ScoringEngine) -> None:
+    ends = [[first, second, 96] for first in range(12) for second in range(20, 26)]
+    prompts = [list(range(10, 40))]
+    counter = Counter(any_llama.model)
+    fed = []
+    for epsilon in (0.0, 0.5):
+        counter.fed.clear()
+        any_llama.score(prompts, ends, restricted=True, epsilon=epsilon)
+        fed.append(sum(counter.fed))
+    counter.remove()
+    assert fed[1] < fed[0]
+
+
 @pytest.fixture(scope="module")
 def any_llama() -> ScoringEngine:
     torch.manual_seed(0)
@@ -294,7 +331,7 @@ def test_the_trie_feeds_every_shared_token_once() -> None:
     trie = AnswerTrie([[1, 2, 3], [1, 2, 4], [1, 5], [6]])
     assert trie.tokens == [-1, 1, 2] and trie.parents == [-1, 0, 1] and trie.depths == [0, 1, 2]
     assert trie.paths == [[(0, 0), (1, 0), (2, 0)], [(0, 0), (1, 0), (2, 1)], [(0, 0), (1, 1)], [(0, 1)]]
-    assert trie.visible().tolist() == [[True, False], [True, True]]
+    assert trie.visible().int().tolist() == [[0, 0, 0], [0, 1, 0], [0, 1, 1]]
     predicted, real = trie.predicted()
     assert predicted.tolist() == [[1, 6], [2, 5], [3, 4]] and real.all()
 

@@ -198,16 +198,17 @@ def test_the_sdist_builds_the_wheel_and_both_hold_everything(tmp_path: Path) -> 
     wheel, sdist = next(tmp_path.glob("*.whl")), next(tmp_path.glob("*.tar.gz"))
     with zipfile.ZipFile(wheel) as file:
         inside = set(file.namelist())
-    data = {relative(path) for path in PACKAGED_TASKS.rglob("*") if path.is_file()}
+    data = {relative(path) for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     prompts = {f"promptclf/prompts/{path.name}" for path in prompts_folder().iterdir()}
     code = {relative(path) for path in MODULES}
-    assert {"promptclf/py.typed"} | code | data | prompts <= inside
+    assert {"promptclf/py.typed", "promptclf/tasks/support/train.csv"} | code <= data
+    assert data | prompts <= inside
     assert {name.split("/")[0] for name in inside} == {
         "promptclf",
         f"promptclf-{promptclf.__version__}.dist-info",
     }
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    assert {"pyproject.toml", "README.md", "LICENSE", "Makefile"} | code | data <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", "Makefile"} | data <= names
     assert {f"prompts/{path.name}" for path in prompts_folder().iterdir()} <= names
     assert not [name for name in names if name.startswith((".venv", ".git/")) or "__pycache__" in name]

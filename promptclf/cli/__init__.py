@@ -9,7 +9,7 @@ import typer
 from promptclf import __version__
 from promptclf.cli import classify, compare, doctor, evaluate, prompt, serve, tasks, train
 from promptclf.cli.common import Verbose
-from promptclf.cli.frame import Commands, emit, quiet_libraries
+from promptclf.cli.frame import Commands, emit, prepare_process
 
 app = typer.Typer(
     name="promptclf",
@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 90},
 )
 app.command("classify")(classify.run)
 app.command("compare")(compare.run)
@@ -53,5 +53,5 @@ def _root(
 
 def main() -> None:
     """Run the command line."""
-    quiet_libraries()
+    prepare_process()
     app()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,11 +25,13 @@ FAST_SELECTION = "tfidf"
 
 def run(
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; without any, standard input.")
+        list[str] | None, typer.Argument(metavar="TEXT", help="Texts; without any, standard input.")
     ] = None,
     file: Annotated[
         str | None,
-        typer.Option("--file", metavar="FILE", help="Read texts from CSV, JSONL or, one a line, TXT; - is stdin."),
+        typer.Option(
+            "--file", metavar="FILE", help="Read texts from CSV, JSONL or, one a line, TXT; - is stdin."
+        ),
     ] = None,
     out: Annotated[
         str | None,
@@ -44,7 +47,9 @@ def run(
     adapter: Annotated[
         str | None,
         typer.Option(
-            "--adapter", metavar="DIR", help="A saved classifier; default for lora: the one packaged with the task."
+            "--adapter",
+            metavar="DIR",
+            help="A saved classifier; default for lora: the one packaged with the task.",
         ),
     ] = None,
     model: common.Model = None,
@@ -80,10 +85,12 @@ def run(
 ) -> None:
     """Classify texts from arguments, a file or standard input.
 
-    Examples: promptclf classify --labels spam,ham "You won a prize";
-    promptclf classify --task support --mode lora --file mails.csv --out labelled.csv
+    Example: promptclf classify --labels spam,ham "You won a prize"
+
+    Example: promptclf classify --task support --mode lora --file mails.csv --out out.csv
     """
     check_out(out, file)
+    common.check_mode(mode or "zero-shot")
     inputs = read_inputs(texts, file, columns)
     saved = adapter or (common.packaged_adapter(task) if mode == "lora" else None)
     if saved:
@@ -99,10 +106,9 @@ def run(
             raise PromptClfError(f"--mode: {saved} holds a {classifier.mode} classifier, got {mode!r}")
     else:
         chosen, rows = _task(task, labels, data, columns, mode)
-        classifier = _fitted(
-            chosen, rows, mode or "zero-shot", model, quantization, template, calibration, selection, seed
-        )
-        classifier.truncate = truncate
+        options = {"calibration": calibration, "truncate": truncate, "selection": selection, "seed": seed}
+        base = (model, quantization)
+        classifier = _fitted(chosen, rows, mode or "zero-shot", base, template, options)
     predictions = classify_all(classifier, inputs.texts)
     if out:
         write_predictions(out, inputs, predictions)
@@ -129,11 +135,14 @@ def classify_all(classifier: PromptClassifier, texts: Sequence[Text]) -> list[Pr
             try:
                 predictions += classifier.classify(part)
             except TextTooLongError as error:
-                # The library counts from the first text that it was given.
-                moved = re.sub(r"^text (\d+)", lambda match: f"text {int(match[1]) + start}", str(error))
-                raise TextTooLongError(moved) from error
+                raise TextTooLongError(_moved(str(error), start)) from error
             bar.update(len(part))
     return predictions
+
+
+def _moved(message: str, start: int) -> str:
+    """The number of the text that a message names, counted from the first text of all."""
+    return re.sub(r"^text (\d+)", lambda match: f"text {int(match[1]) + start}", message)
 
 
 def _task(
@@ -149,12 +158,14 @@ def _task(
         data = task
     rows: list[Any] = []
     if data:
-        if mode == "few-shot" or chosen is None:
+        if mode == "few-shot" or chosen is None or not Path(data).is_file():
             source = common.load_source(data, columns)
             rows = source.splits["train"]
             chosen = chosen or source.task or _task_of(source)
         else:
-            rows = _unlabelled(data, columns)
+            # Labels are not needed for a prior, so a file without any will do.
+            table, texts = common.read_texts(data, columns)
+            rows = table.examples(texts)
     if chosen is None:
         known = ", ".join(packaged_tasks())
         raise PromptClfError(f"expected --task, --labels or --data, got none; packaged tasks: {known}")
@@ -166,52 +177,35 @@ def _task_of(source: Any) -> Task:
     return Task(name=source.name, labels=tuple(sorted(labels)))
 
 
-def _unlabelled(data: str, columns: str | None) -> list[Any]:
-    """Texts for a label prior: labels are not needed, so a file without any will do."""
-    from pathlib import Path
-
-    from promptclf.reading import choose_columns, read_table
-
-    if not Path(data).is_file():
-        return common.load_source(data, columns).splits["train"]
-    given = common.parse_columns(columns)
-    table = read_table(data)
-    chosen = choose_columns(table.columns, **given, labelled="label" in given, where=data)
-    common.show_guess(data, chosen, given)
-    return table.examples(chosen)
-
-
 def _fitted(
     task: Task,
     rows: Sequence[Any],
     mode: str,
-    model: str | None,
-    quantization: common.Quantization | None,
+    base: tuple[str | None, common.Quantization | None],
     template: str | None,
-    calibration: str | None,
-    selection: str,
-    seed: int,
+    wanted: Mapping[str, Any],
 ) -> PromptClassifier:
     """A classifier of a mode that needs no training, fitted on what there is."""
     from promptclf.modes import MODES
 
-    common.check_mode(mode)
     if mode == "lora":
         raise PromptClfError(
             f"--mode lora: {task.name} has no trained adapter; make one with promptclf train --out DIR,"
             " then use --adapter DIR"
         )
-    options: dict[str, Any] = {"calibration": calibration or "auto"}
+    options = {"calibration": wanted["calibration"] or "auto", "truncate": wanted["truncate"]}
     if mode == "few-shot":
         if not rows:
-            raise PromptClfError("--mode few-shot: expected labelled examples, got none; name some with --data")
-        if selection == "auto":
+            raise PromptClfError(
+                "--mode few-shot: expected labelled examples, got none; name some with --data"
+            )
+        if wanted["selection"] == "auto":
             say("choosing examples by cross-validation; --selection tfidf is faster")
-        elif calibration is None:  # choosing it would take the cross-validation that was not asked for
+        elif wanted["calibration"] is None:  # choosing it would take the cross-validation not asked for
             options["calibration"] = "none"
-        options |= {"selection": selection, "seed": seed}
+        options |= {"selection": wanted["selection"], "seed": wanted["seed"]}
     texts = [e.text if e.pair is None else (e.text, e.pair) for e in rows]
-    classifier = MODES[mode](task, common.open_model(model, quantization), template, **options)
+    classifier = MODES[mode](task, common.open_model(*base), template, **options)
     return classifier.fit(texts, [e.label for e in rows])
 
 

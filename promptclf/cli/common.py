@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from promptclf.classifier import PromptClassifier
     from promptclf.data import Dataset, Source
     from promptclf.model import HFModel
+    from promptclf.reading import Table
 
 Quantization = Literal["none", "int8", "nf4"]
 
@@ -55,12 +56,17 @@ Truncate = Annotated[
 OtherBase = Annotated[
     bool, typer.Option("--allow-other-base", help="Use a saved adapter on a base model of other weights.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, metavar="N", help="Of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Verbose = Annotated[
     int,
     typer.Option(
-        "-v", "--verbose", count=True, callback=set_verbosity, help="Say more; -vv says everything."
+        "-v",
+        "--verbose",
+        count=True,
+        callback=set_verbosity,
+        show_default=False,
+        help="Say more; -vv says everything.",
     ),
 ]
 
@@ -105,7 +111,13 @@ def load_data(data: str | None, task: str | None, columns: str | None = None) ->
         Task.load(source)
         raise PromptClfError(f"the task {source} has no texts of its own; name some with --data")
     given = parse_columns(columns)
-    dataset = load_dataset(source, task=task if data else None, **given)
+    dataset = load_dataset(
+        source,
+        task=task if data else None,
+        text=given.get("text"),
+        label=given.get("label"),
+        pair=given.get("pair"),
+    )
     show_guess(source, dataset.columns, given)
     return dataset
 
@@ -118,6 +130,17 @@ def load_source(data: str, columns: str | None = None) -> Source:
     source = read_source(data, **given)
     show_guess(data, source.columns, given)
     return source
+
+
+def read_texts(file: str, columns: str | None = None) -> tuple[Table, dict[str, str]]:
+    """The rows of a file that needs no labels, and which columns hold the text and its pair."""
+    from promptclf.reading import choose_columns, read_table
+
+    given = {role: column for role, column in parse_columns(columns).items() if role != "label"}
+    table = read_table(file)
+    chosen = choose_columns(table.columns, **given, labelled=False, where=file)
+    show_guess(file, chosen, given)
+    return table, chosen
 
 
 def show_guess(source: str, columns: Mapping[str, str], given: Mapping[str, str]) -> None:
@@ -146,13 +169,14 @@ def open_classifier(
     truncate: bool = False,
 ) -> PromptClassifier:
     """A saved classifier, on its own base model or on the one named."""
+    from promptclf.artifacts import verify
     from promptclf.loading import load_model
     from promptclf.modes import load_classifier
-    from promptclf.persistence import local_folder, read_config
+    from promptclf.persistence import local_folder
 
     base: Any = None
     if model or quantization:
-        saved = read_config(local_folder(path))["base_model"]
+        saved = verify(local_folder(path))["base_model"]
         if model is None and saved["source"] == "folder":
             raise PromptClfError(
                 f"{path} was fitted on a model in a folder ({saved['name']}); name that folder with --model"

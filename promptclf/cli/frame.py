@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -26,7 +27,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 ADVICE = {
     "ask for truncation": "use --truncate",
     "or allow_other_base=True": "or use --allow-other-base",
-    "load it and pass it as model=": "name that folder with --model",
+    "pass it as model=": "name its folder with --model",
     "name it with text=…": "name it with --columns text=…",
     "name it with label=…": "name it with --columns label=…",
     "resume it or choose another folder": "use --resume or choose another folder",
@@ -39,16 +40,14 @@ class Commands(TyperGroup):
     Anything else is a bug and keeps its traceback.
     """
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        """Run a command line and exit, or return its value where not `standalone_mode`."""
-        if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> NoReturn:
+        """Run a command line and exit with its status."""
         with log_to_stderr():
-            sys.exit(self._status(*args, **extra))
+            sys.exit(self._status(args))
 
-    def _status(self, *args: Any, **extra: Any) -> int:
+    def _status(self, args: Sequence[str] | None) -> int:
         try:
-            status = super().main(*args, standalone_mode=False, **extra)
+            status = super().main(args, prog_name="promptclf", standalone_mode=False)
         except (PromptClfError, typer.TyperException, OSError) as error:
             logger.debug("where the error came from:", exc_info=True)
             if is_main_process():
@@ -61,7 +60,7 @@ class Commands(TyperGroup):
         return status if isinstance(status, int) else 0
 
 
-def quiet_libraries() -> None:
+def prepare_process() -> None:
     """Keep warnings and start-up messages of the libraries away from users, before any is imported."""
     for name, value in {
         "TRANSFORMERS_VERBOSITY": "error",
@@ -75,6 +74,8 @@ def quiet_libraries() -> None:
     if not sys.warnoptions:  # -W and PYTHONWARNINGS are asked for
         warnings.simplefilter("ignore")
         os.environ["PYTHONWARNINGS"] = "ignore"  # for processes started from here
+    if isinstance(sys.stdout, io.TextIOWrapper):  # results are UTF-8 wherever they go
+        sys.stdout.reconfigure(encoding="utf-8")
     logging.getLogger().addHandler(logging.NullHandler())  # else Python prints the libraries' log lines
 
 
@@ -152,7 +153,11 @@ def _explained(error: Exception) -> str:
     if isinstance(error, OSError) and not isinstance(error, PromptClfError):
         place = f"{error.filename}: " if error.filename else ""
         return one_line(f"{place}{error.strerror or error}")
-    text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+    text = str(error)
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        see = f"; see {context.command_path} --help" if context else ""
+        text = error.format_message().rstrip(".") + see
     for said, meant in ADVICE.items():
         text = text.replace(said, meant)
     return one_line(text)

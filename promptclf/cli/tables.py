@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptclf.artifacts import write_text
-from promptclf.cli.common import parse_columns, show_guess
+from promptclf.cli.common import read_texts
 from promptclf.cli.frame import say
 from promptclf.csv_safe import write_rows
 from promptclf.errors import ArtifactError, DataError
@@ -52,17 +52,9 @@ def read_inputs(texts: Sequence[str] | None, file: str | None, columns: str | No
         return _lines(sys.stdin.buffer.read(), "standard input")
     if Path(str(file)).suffix.lower() in PLAIN:
         return _lines(Path(str(file)).read_bytes(), str(file))
-    return _table(str(file), parse_columns(columns))
-
-
-def _table(file: str, given: Mapping[str, str]) -> Inputs:
-    from promptclf.reading import choose_columns, read_table
-
-    table = read_table(file)
-    chosen = choose_columns(table.columns, **given, labelled="label" in given, where=file)
-    show_guess(file, chosen, given)
-    texts: list[Text] = [e.text if e.pair is None else (e.text, e.pair) for e in table.examples(chosen)]
-    return Inputs(texts, table.rows, table.columns)
+    table, chosen = read_texts(str(file), columns)
+    found = [e.text if e.pair is None else (e.text, e.pair) for e in table.examples(chosen)]
+    return Inputs(found, table.rows, table.columns)
 
 
 def _lines(content: bytes, source: str) -> Inputs:
@@ -150,4 +142,3 @@ def _kept(columns: Sequence[str], new: Sequence[str]) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
-

@@ -1,18 +1,20 @@
-"""The named endpoints: /classify and /compare."""
+"""The named endpoints: /classify and /compare.
 
-from __future__ import annotations
+Annotations are evaluated here: gradio describes an endpoint's result only if its type is no string.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypedDict, cast
+from typing import TypedDict, cast
 
 import gradio as gr
+from gradio.events import api
 
 from promptclf.errors import PromptClfError
 from promptclf.ui.service import Service
 
 
-class Prediction(TypedDict):
+class ClassifyResult(TypedDict):
     """The label of a text, every label's probability, and how it came about."""
 
     label: str
@@ -23,10 +25,10 @@ class Prediction(TypedDict):
     model: dict[str, str]
 
 
-class Comparison(TypedDict):
+class CompareResult(TypedDict):
     """What each mode says, why a mode says nothing, and whether they agree."""
 
-    predictions: dict[str, Prediction]
+    predictions: dict[str, ClassifyResult]
     unavailable: dict[str, str]
     agreement: str
 
@@ -36,18 +38,18 @@ def add_endpoints(service: Service) -> None:
 
     def classify(
         text: str, mode: str = "lora", task: str = "support", labels: list[str] | None = None
-    ) -> Prediction:
+    ) -> ClassifyResult:
         """Classify a text: mode is zero-shot, few-shot or lora; labels of your own replace the task's."""
         with _told():
-            return cast(Any, service.classify(text, mode, task, labels).to_dict())
+            return cast(ClassifyResult, service.classify(text, mode, task, labels).to_dict())
 
-    def compare(text: str, task: str = "support", labels: list[str] | None = None) -> Comparison:
+    def compare(text: str, task: str = "support", labels: list[str] | None = None) -> CompareResult:
         """Classify a text in all three modes and say whether they agree."""
         with _told():
-            return cast(Any, service.compare(text, task, labels))
+            return cast(CompareResult, service.compare(text, task, labels))
 
-    gr.api(classify, api_name="classify")
-    gr.api(compare, api_name="compare")
+    api(classify, api_name="classify")
+    api(compare, api_name="compare")
 
 
 @contextmanager

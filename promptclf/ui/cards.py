@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from promptclf.ui.service import TITLES, Answer
@@ -13,7 +13,7 @@ CONFIDENT, LIKELY = 0.75, 0.5
 
 def answer_card(answer: Answer, *, heading: str | None = None) -> str:
     """Label, how sure the mode is, a bar for each of the most probable labels, mode and time."""
-    top = max(answer.probabilities.values())
+    top = answer.probabilities[answer.label]
     shown = list(answer.probabilities.items())[:SHOWN]
     bars = "".join(_bar(label, p, leads=number == 0) for number, (label, p) in enumerate(shown))
     if more := len(answer.probabilities) - len(shown):
@@ -57,12 +57,11 @@ def side_by_side(cards: Sequence[str], sentence: str) -> str:
     return f'{lead}<section class="pc-columns">{"".join(cards)}</section>'
 
 
-def header(model: Mapping[str, str] | None) -> str:
+def header(model: str) -> str:
     """The app's name, what it is for, and the model behind it."""
-    about = "" if model is None else " · ".join(_model_words(model))
     return (
         '<header class="pc-header"><h1>promptclf</h1><p>Is a prompt enough, do a few examples help, '
-        f'or should I fine-tune?</p><p class="pc-meta">{escape(about)}</p></header>'
+        f'or should I fine-tune?</p><p class="pc-meta">{escape(model)}</p></header>'
     )
 
 
@@ -110,9 +109,3 @@ def _percent(p: float) -> str:
 
 def _duration(milliseconds: float) -> str:
     return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
-
-
-def _model_words(model: Mapping[str, str]) -> list[str]:
-    name = "SmolLM2-135M-Instruct" if model["name"] == "embedded" else model["name"]
-    words = [name, model["device"]]
-    return words if model["quantization"] == "none" else [*words, model["quantization"]]

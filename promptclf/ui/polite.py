@@ -13,7 +13,7 @@ from promptclf.errors import PromptClfError
 from promptclf.model import LanguageModel
 from promptclf.prompt import Prompt
 
-AT_ONCE = 4
+AT_ONCE = 2
 PAUSE = 0.02  # seconds; without it, the thread that lets a lock go is the first to take it again
 
 
@@ -35,6 +35,7 @@ class PoliteModel:
         *,
         adapter: str | None = None,
         restricted: bool = False,
+        epsilon: float = 0.0,
     ) -> NDArray[np.float64]:
         """As `LanguageModel.score`; raises PromptClfError once `stop` is set."""
         rows = [np.empty((0, len(answers)))]
@@ -42,7 +43,9 @@ class PoliteModel:
             if self.stop.is_set():
                 raise PromptClfError("the app is closing")
             some = prompts[start : start + AT_ONCE]
-            rows.append(self.model.score(some, answers, adapter=adapter, restricted=restricted))
+            rows.append(
+                self.model.score(some, answers, adapter=adapter, restricted=restricted, epsilon=epsilon)
+            )
             time.sleep(PAUSE)
         return np.concatenate(rows)
 

@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 from promptclf import __version__
 from promptclf.classifier import DEFAULT_TEMPLATE, PromptClassifier, ZeroShotClassifier
 from promptclf.data import Dataset, load_dataset
-from promptclf.embedded import home
+from promptclf.embedded import HUB_ID, home
 from promptclf.errors import ArtifactError, DataError, PromptClfError, TaskError
 from promptclf.few_shot import FewShotClassifier
 from promptclf.model import LanguageModel
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 MAX_CHARS = 20_000
 MAX_LABELS = 100
+QUICKEST_FIRST = tuple(reversed(MODES))  # by the time to get ready
 TITLES = {"zero-shot": "Zero-shot", "few-shot": "Few-shot", "lora": "LoRA"}
 
 
@@ -110,6 +112,16 @@ class Service:
                 self._model = load_model(cast(str, self._source), quantization=cast(Any, self._quantization))
             return self._model
 
+    @property
+    def model_words(self) -> str:
+        """The model in a few words: its name and, once it is loaded, where and how it runs."""
+        name = str(self._source) if self._model is None else self._model.info.name
+        words = [HUB_ID.partition("/")[2] if name == "embedded" else name]
+        if self._model is not None:
+            info = self._model.info
+            words += [info.device] if info.quantization == "none" else [info.device, info.quantization]
+        return " · ".join(words)
+
     # ---- answering ----------------------------------------------------------------------------
 
     def classify(
@@ -149,6 +161,7 @@ class Service:
         "predictions" (mode -> answer), "unavailable" (mode -> why it gave none), "agreement" (a sentence).
         """
         outcomes = dict(self.answers(text, task, labels))
+        outcomes = {mode: outcomes[mode] for mode in MODES}
         given = {mode: a for mode, a in outcomes.items() if isinstance(a, Answer)}
         return {
             "predictions": {mode: answer.to_dict() for mode, answer in given.items()},
@@ -159,11 +172,13 @@ class Service:
     def answers(
         self, text: str, task: str = "support", labels: Sequence[str] | None = None
     ) -> Iterator[tuple[str, Answer | PromptClfError]]:
-        """Every mode with its answer, or with why it has none, one after the other."""
+        """Every mode with its answer, or with why it has none, in the order in which they come."""
         question = self.question(text, task, labels)  # wrong arguments are told at once
 
+        name = question.task.name if question.packaged else None
+
         def each() -> Iterator[tuple[str, Answer | PromptClfError]]:
-            for mode in MODES:
+            for mode in sorted(QUICKEST_FIRST, key=lambda mode: not self.is_ready(mode, name)):
                 try:
                     yield mode, self._answer(question, mode)
                 except PromptClfError as error:
@@ -184,12 +199,14 @@ class Service:
             return Question(text, _own_task(labels), packaged=False)
         if task not in packaged_tasks():
             raise DataError(f"task: expected one of {', '.join(packaged_tasks())}, got {task!r:.60}")
-        return Question(text, Task.load(task), packaged=True)
+        return Question(text, _packaged_task(task), packaged=True)
 
     def unavailable(self, mode: str, task: str | None) -> str | None:
         """Why a mode cannot answer for a packaged task (None: labels without examples), or None."""
         if task is None and mode != "zero-shot":
-            return f"{TITLES[mode]} needs labelled examples, and labels of your own come without any; use zero-shot"
+            return (
+                f"{TITLES[mode]} needs labelled examples, and your own labels come without any; use zero-shot"
+            )
         if mode == "lora" and task is not None and not _adapter(task).is_dir():
             return (
                 f"LoRA needs a trained adapter, and this installation has none for {task!r}; use another mode"
@@ -224,7 +241,7 @@ class Service:
         """Get all modes ready in the background, the quickest first."""
 
         def work() -> None:
-            for mode in reversed(MODES):
+            for mode in QUICKEST_FIRST:
                 try:
                     if self.unavailable(mode, task) is None:
                         self._fitted(task, mode)
@@ -248,7 +265,7 @@ class Service:
 
     def _fit_zero_shot(self, data: Dataset) -> PromptClassifier:
         """The label prior takes hundreds of texts to estimate, so it is kept for the next start."""
-        folder = self._kept(data)
+        folder = self.kept(data)
         if folder.is_dir():
             try:
                 return ZeroShotClassifier.from_pretrained(folder, model=self.model)
@@ -277,7 +294,7 @@ class Service:
         classifier.truncate = True
         return classifier
 
-    def _kept(self, data: Dataset) -> Path:
+    def kept(self, data: Dataset) -> Path:
         """Where what zero-shot learned is kept: named after everything that it depends on."""
         template = PromptTemplate.load(data.task.template or DEFAULT_TEMPLATE).fingerprint
         parts = [__version__, data.task.fingerprint, data.fingerprint, template, self.model.info.to_dict()]
@@ -304,8 +321,9 @@ _FITS: dict[str, Callable[[Service, Dataset], PromptClassifier]] = {
 def agreement(answers: Mapping[str, Answer]) -> str:
     """One sentence on whether the modes agree."""
     by_label: dict[str, list[str]] = {}
-    for mode, answer in answers.items():
-        by_label.setdefault(answer.label, []).append(TITLES[mode])
+    for mode in MODES:
+        if mode in answers:
+            by_label.setdefault(answers[mode].label, []).append(TITLES[mode])
     if len(answers) < 2:
         return f"Only {TITLES[next(iter(answers))]} could answer." if answers else "No mode could answer."
     everyone = "All three modes" if len(answers) == 3 else "Both modes"
@@ -313,12 +331,13 @@ def agreement(answers: Mapping[str, Answer]) -> str:
         return f"{everyone} say “{next(iter(by_label))}”."
     if len(by_label) == len(answers):
         return f"{everyone} disagree: a text worth labelling."
-    (most, label), (other, odd) = sorted(((who, label) for label, who in by_label.items()), key=_by_size)
+    (label, most), (odd, other) = sorted(by_label.items(), key=lambda group: -len(group[1]))
     return f"{' and '.join(most)} say “{label}”, {other[0]} says “{odd}”."
 
 
-def _by_size(group: tuple[list[str], str]) -> int:
-    return -len(group[0])
+@lru_cache
+def _packaged_task(name: str) -> Task:
+    return Task.load(name)
 
 
 def _adapter(task: str) -> Path:

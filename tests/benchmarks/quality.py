@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from promptclf import Dataset, FewShotClassifier, LoraClassifier, Task, TrainConfig, ZeroShotClassifier
-from promptclf import load_dataset, load_model
+from promptclf import Dataset, FewShotClassifier, LoraClassifier, PromptTemplate, Task, TrainConfig
+from promptclf import ZeroShotClassifier, load_dataset, load_model
 from promptclf.baselines import TfidfSvmClassifier
 from promptclf.classifier import versions
 from promptclf.data import HELD_OUT, read_rows, split_examples
@@ -107,7 +107,8 @@ def progress(event: dict[str, Any]) -> None:
 
 def key(cell: Cell, data: Dataset) -> str:
     """What the figure depends on; a finished cell with another key is computed again."""
-    parts = [asdict(cell), data.fingerprint, data.task.fingerprint, asdict(TrainConfig())]
+    template = PromptTemplate.load(data.task.template or "completion").fingerprint
+    parts = [asdict(cell), data.fingerprint, data.task.fingerprint, template, asdict(TrainConfig())]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -1,0 +1,44 @@
+"""Writes the generated parts of README: ``python tests/readme_parts.py``.
+
+The comparison table comes from tests/benchmarks/results/compare.json, which is the report.json of
+the command that the part names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+COMPARISON = HERE / "benchmarks" / "results" / "compare.json"
+COMMAND = "promptclf compare --data trec --task tests/benchmarks/tasks/trec.yaml --rows 500"
+
+
+def compare_part() -> str:
+    """The table that the command printed, from its report."""
+    from promptclf.report import Report
+
+    if not COMPARISON.is_file():
+        return ""
+    report = Report.from_dict(json.loads(COMPARISON.read_text(encoding="utf-8")))
+    return f"```\n$ {COMMAND}\n{report.to_table().rstrip()}\n```\n"
+
+
+def main() -> None:
+    sys.path[:0] = [str(HERE), str(HERE.parent)]
+    from benchmarks.quality import table
+    from readme_help import all_help
+
+    readme = HERE.parent / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    parts = {"help": f"```\n{all_help()}```\n", "quality": table() + "\n", "compare": compare_part()}
+    for name, part in parts.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text = pattern.sub(lambda match, part=part: match[1] + part + match[2], text)  # type: ignore[misc]
+    readme.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

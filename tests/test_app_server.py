@@ -1,0 +1,166 @@
+"""The app as people run it: a server of its own with the embedded model, called over HTTP."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from promptclf.classifier import ZeroShotClassifier
+from promptclf.data import load_dataset
+from promptclf.model import HFModel
+from promptclf.task import PACKAGED_TASKS
+from promptclf.ui.service import Service
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+ROOT = Path(__file__).parent.parent
+MODES = ["zero-shot", "few-shot", *(["lora"] if (PACKAGED_TASKS / "support" / "adapter").is_dir() else [])]
+START_SECONDS = 240
+TEXT = "My parcel was due on Monday and there is still no sign of it."
+
+
+@dataclass(frozen=True)
+class Server:
+    address: str
+    line: str
+
+
+@pytest.fixture(scope="module")
+def server(embedded: HFModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running server. Interrupted at the end, it leaves without a traceback."""
+    _keep_a_prior(embedded)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    errors = tmp_path_factory.mktemp("server") / "stderr"
+    command = [sys.executable, "-m", "promptclf", "serve", "--port", str(port)]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+    with errors.open("w") as told:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=told, text=True, env=environment
+        )
+    with process:
+        too_late = threading.Timer(START_SECONDS, process.kill)
+        too_late.start()
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, errors.read_text()
+            yield Server(f"http://127.0.0.1:{port}", line)
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=60)
+        finally:
+            too_late.cancel()
+            process.kill()
+    assert rest == ""
+    assert errors.read_text() == "interrupted\n"
+    assert process.returncode == 130
+
+
+def _keep_a_prior(model: HFModel) -> None:
+    """A prior from a few texts, where the server looks for one: estimating it takes minutes."""
+    data = load_dataset("support")
+    classifier = ZeroShotClassifier(data.task, model, calibration="prior", truncate=True)
+    folder = Service(model).kept(data)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    classifier.fit([example.text for example in data.train[:8]]).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[Any]:
+    from gradio_client import Client
+
+    client = Client(server.address, verbose=False, analytics_enabled=False)
+    yield client
+    client.close()
+
+
+def test_one_line_tells_the_address(server: Server) -> None:
+    assert server.line == f"promptclf is running on {server.address}\n"
+    page = httpx.get(server.address)
+    assert page.status_code == 200
+    assert page.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_classify(client: Any, mode: str) -> None:
+    answer = client.predict(text=TEXT, mode=mode, api_name="/classify")
+
+    assert set(answer) == {"label", "probabilities", "mode", "milliseconds", "truncated", "model"}
+    assert answer["mode"] == mode
+    assert len(answer["probabilities"]) == 10
+    assert sum(answer["probabilities"].values()) == pytest.approx(1)
+    assert answer["label"] == next(iter(answer["probabilities"]))
+    assert answer["milliseconds"] > 0
+    assert answer["model"]["name"] == "embedded"
+    # The same question has the same answer: what is kept between calls changes nothing.
+    again = client.predict(text=TEXT, mode=mode, api_name="/classify")
+    assert again["probabilities"] == pytest.approx(answer["probabilities"], abs=1e-4)
+
+
+def test_classify_with_own_labels(client: Any) -> None:
+    labels = ["positive", "negative"]
+    texts = [
+        "What a lovely evening, we laughed all the way home.",
+        "The film was far too long.",
+    ]
+    found = [
+        client.predict(text=text, mode="zero-shot", labels=labels, api_name="/classify")["label"]
+        for text in texts
+    ]
+    assert found == labels
+
+
+def test_compare(client: Any) -> None:
+    result = client.predict(text=TEXT, api_name="/compare")
+    assert list(result["predictions"]) == MODES
+    assert len(result["predictions"]) + len(result["unavailable"]) == 3
+    assert result["agreement"].endswith(".")
+    single = client.predict(text=TEXT, mode="few-shot", api_name="/classify")
+    assert result["predictions"]["few-shot"]["probabilities"] == pytest.approx(
+        single["probabilities"], abs=1e-4
+    )
+
+    own = client.predict(text=TEXT, labels=["refund", "delivery"], api_name="/compare")
+    assert list(own["predictions"]) == ["zero-shot"]
+    assert all("needs labelled examples" in reason for reason in own["unavailable"].values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"text": ""}, "text: expected some text"),
+        ({"text": 5}, "text: expected text, got 5"),
+        ({"text": "x" * 20_001}, "text: expected at most 20,000 characters"),
+        ({"text": "x", "mode": "magic"}, "mode: expected one of zero-shot, few-shot, lora"),
+        ({"text": "x", "mode": "few-shot", "labels": ["a", "b"]}, "mode: Few-shot needs labelled examples"),
+        ({"text": "x", "task": "other"}, "task: expected one of support"),
+        ({"text": "x", "labels": "refund"}, "labels: expected a list"),
+        ({"text": "x", "labels": ["a"]}, "labels: expected 2 to 100 labels, got 1"),
+    ],
+)
+def test_wrong_arguments(client: Any, arguments: dict[str, Any], message: str) -> None:
+    from gradio_client.exceptions import AppError
+
+    with pytest.raises(AppError, match=f"^{message}"):
+        client.predict(api_name="/classify", **arguments)
+
+
+def test_what_is_not_offered_is_refused(server: Server) -> None:
+    api = f"{server.address}/gradio_api"
+    assert httpx.post(f"{api}/run/classify", json={"data": [TEXT]}).status_code == 404  # past the queue
+    too_large = {"data": ["x" * 2**21]}
+    assert httpx.post(f"{api}/call/classify", json=too_large).status_code == 413
+    assert httpx.get(f"{server.address}/monitoring/summary").status_code >= 400
+    assert httpx.get(f"{api}/mcp/schema").status_code == 404

@@ -1,0 +1,121 @@
+"""The comparison: what it fits on, what it scores, what it keeps, and that it repeats itself."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fakes import FakeModel
+from promptclf.baselines import TfidfSvmClassifier
+from promptclf.classifier import ZeroShotClassifier
+from promptclf.data import Dataset
+from promptclf.errors import DataError, ModelError
+from promptclf.evaluate import compare, run_comparison
+from promptclf.few_shot import FewShotClassifier
+from promptclf.measure import Run, measure
+
+QUICK: dict[str, Any] = {"epochs": 1, "min_steps": 1, "rank": 2}
+
+
+@pytest.fixture
+def small(dataset: Dataset) -> Dataset:
+    return dataset.limit(rows=18, test_rows=9)
+
+
+def test_compare_fits_clones_on_train_and_scores_test(dataset: Dataset, fake_model: FakeModel) -> None:
+    zero, few = ZeroShotClassifier(dataset.task, fake_model), FewShotClassifier(dataset.task, fake_model)
+    svm = TfidfSvmClassifier(dataset.task)
+    report = compare({"zero": zero, "few": few, "svm": svm}, dataset)
+    assert not hasattr(zero, "classes_") and not hasattr(few, "examples_")
+    assert [r.name for r in report.results] == ["zero", "few", "svm"] and report.rows == len(dataset.test)
+    assert report.dataset["fingerprint"] == dataset.fingerprint
+    assert len(report.comparisons) == 3 and len(report.verdicts) == 3
+    assert report.results[0].metrics["accuracy"] == 1.0  # the fake model reads the keywords
+    assert report.results[0].provenance["template_fingerprint"]
+    assert set(report.results[0].timing) >= {"p50_ms", "p95_ms", "seconds_per_1000", "fit_seconds"}
+    # No test text may stand among the examples, nor be learned from.
+    test = {e.text for e in dataset.test}
+    shown = [text for call in fake_model.calls for text in call.texts]
+    assert not any(f"Text: {text}\nLabel: " in prompt for prompt in shown for text in test)
+
+
+def test_compare_takes_a_list(dataset: Dataset, fake_model: FakeModel) -> None:
+    report = compare([ZeroShotClassifier(dataset.task, fake_model)], dataset)
+    assert report.results[0].name == "zero-shot"
+    with pytest.raises(DataError, match="names of their own"):
+        compare([ZeroShotClassifier(dataset.task, fake_model)] * 2, dataset)
+    with pytest.raises(DataError, match="expected train and test rows"):
+        compare([ZeroShotClassifier(dataset.task, fake_model)], replace(dataset, test=()))
+
+
+def test_measure_tells_what_it_does(dataset: Dataset, fake_model: FakeModel) -> None:
+    events: list[dict[str, Any]] = []
+    found = measure(ZeroShotClassifier(dataset.task, fake_model), dataset, events.append)
+    assert [event["event"] for event in events] == ["fit", "score", "time"]
+    np.testing.assert_allclose(np.sum(found["proba"], axis=1), 1.0)
+    json.dumps(found)
+
+
+def test_run_comparison_in_processes(small: Dataset, tiny_llama: Path, tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = []
+    options: dict[str, Any] = {
+        "modes": ["zero-shot", "lora"],
+        "model": str(tiny_llama),
+        "config": QUICK,
+        "templates": ["sentiment"],
+    }
+    out = tmp_path / "one"
+    report = run_comparison(small, out=out, progress=events.append, **options)
+    assert [r.name for r in report.results] == ["zero-shot", "lora", "TF-IDF + SVM"]
+    assert [r.name for r in report.variants] == ["zero-shot, sentiment"]
+    assert report.spreads[0]["over"] == "templates" and len(report.spreads[0]["values"]) == 2
+    assert all(r.timing["peak_rss_mb"] > 50 for r in report.results)
+    assert report.results[1].provenance["learned"]["training"]["steps"] > 0
+    files = {"report.md", "report.json", "report.html", "predictions.csv"}
+    assert files <= {path.name for path in out.iterdir()}
+    assert {e["name"] for e in events if e["event"] == "done"} >= {"lora", "TF-IDF + SVM"}
+
+    # A second run elsewhere: the same predictions, and the same report outside of its times.
+    again = run_comparison(small, out=tmp_path / "two", **options)
+    assert (out / "predictions.csv").read_bytes() == (tmp_path / "two" / "predictions.csv").read_bytes()
+    first, second = (json.loads((tmp_path / n / "report.json").read_text()) for n in ("one", "two"))
+    assert first.pop("timing") and second.pop("timing")
+    assert first == second
+    assert again.results[0].metrics == report.results[0].metrics
+    with (out / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(small.test)
+
+    # A third in the first folder: nothing is done again.
+    events.clear()
+    run_comparison(small, out=out, progress=events.append, **options)
+    assert {event["event"] for event in events} == {"kept"}
+
+
+def test_errors_come_back_from_the_process(small: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="zero-shot: no model"):
+        run_comparison(small, modes=["zero-shot"], model="./nowhere", out=tmp_path)
+    with pytest.raises(DataError, match="modes: expected some of"):
+        run_comparison(small, modes=["five-shot"])
+
+
+def test_a_run_is_known_by_what_it_depends_on(dataset: Dataset) -> None:
+    run = Run("few-shot", "few-shot")
+    assert run.key(dataset) == Run("few-shot", "few-shot").key(dataset)
+    others = [replace(run, seed=1), replace(run, model="x"), replace(run, template="topic")]
+    assert len({run.key(dataset), *(other.key(dataset) for other in others)}) == 4
+    assert run.key(dataset) != run.key(dataset.limit(rows=9))
+
+
+def test_seeds_and_quantisations_are_variants(small: Dataset, tiny_llama: Path) -> None:
+    report = run_comparison(
+        small, modes=["few-shot"], model=str(tiny_llama), seeds=2, quantizations=["none", "nf4"]
+    )
+    assert [r.name for r in report.variants] == ["few-shot, seed 1", "few-shot, nf4"]
+    assert report.variants[1].quantization == "nf4"
+    assert {entry["over"] for entry in report.spreads} == {"seeds", "quantization"}
