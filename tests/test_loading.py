@@ -223,6 +223,7 @@ def test_where_a_hub_is_reachable_the_model_comes_from_there(
     tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metadata, "distribution", absent)
+    monkeypatch.setattr(loading, "_loaded", {})  # another test may have the embedded model in use
     monkeypatch.setattr(loading, "HUB_ID", str(tiny_llama))  # stands for the download
     monkeypatch.setattr(loading, "_hub_has", lambda repo: repo == str(tiny_llama))
     assert load_model("embedded", device="cpu").info.source == "hub"

@@ -26,8 +26,17 @@ from typing import Any
 
 import numpy as np
 
-from promptclf import Dataset, FewShotClassifier, LoraClassifier, PromptTemplate, Task, TrainConfig
-from promptclf import ZeroShotClassifier, load_dataset, load_model
+from promptclf import (
+    Dataset,
+    FewShotClassifier,
+    LoraClassifier,
+    PromptTemplate,
+    Task,
+    TrainConfig,
+    ZeroShotClassifier,
+    load_dataset,
+    load_model,
+)
 from promptclf.baselines import TfidfSvmClassifier
 from promptclf.classifier import versions
 from promptclf.data import HELD_OUT, read_rows, split_examples
@@ -152,8 +161,8 @@ def finished(cell: Cell) -> dict[str, Any] | None:
 def table() -> str:
     """The finished cells as a Markdown table: accuracy in per cent."""
     lines = [
-        "| data (test rows) | zero-shot | few-shot, 3 seeds | LoRA, few rows | the same, NF4 | LoRA, all train rows "
-        "| TF-IDF + SVM, all rows |",
+        "| data (test rows) | zero-shot | few-shot, 3 seeds | LoRA, few rows | the same, NF4 "
+        "| LoRA, all train rows | TF-IDF + SVM, all rows |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name in ("sst2", "trec", "ag_news", "banking77", "support"):
@@ -173,6 +182,8 @@ def entry(rows: list[dict[str, Any]]) -> str:
     text = f"{np.mean(values):.1f}"
     if len(values) > 1:
         text += f" ({min(values):.1f} to {max(values):.1f})"
+    if rows[0]["provenance"]["mode"] == "few-shot" and len(rows) < len(SEEDS):
+        text += f" ({len(rows)} of {len(SEEDS)} seeds)"
     if training := rows[0]["provenance"]["learned"].get("training"):
         budget = rows[0]["rows"]
         text += f" ({budget:,} rows, {training['minutes']:.0f} min, ECE {rows[0]['ece']:.3f})"
@@ -180,7 +191,8 @@ def entry(rows: list[dict[str, Any]]) -> str:
 
 
 def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("--data", type=Path, help="folder with one folder per data set")
     parser.add_argument("--hub", action="store_true", help="read the data sets from the Hub")
     parser.add_argument("--only", nargs="*", default=[*FEW_ROWS], help="data sets")
@@ -198,7 +210,8 @@ def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> 
         done = finished(cell)
         if done and done["key"] == key(cell, data):
             continue
-        note(f"{cell.data} {cell.column} seed {cell.seed}: {len(data.train)} rows, {len(data.test)} test rows")
+        sizes = f"{len(data.train)} rows, {len(data.test)} test rows"
+        note(f"{cell.data} {cell.column} seed {cell.seed}: {sizes}")
         sys.stdout.flush()
         result = {"key": key(cell, data), **run(cell, data)}
         partial = cell.path.with_suffix(f".{os.getpid()}")
