@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 COMPARISON = HERE / "benchmarks" / "results" / "compare.json"
-COMMAND = "promptclf compare --data trec --task tests/benchmarks/tasks/trec.yaml --rows 500"
+COMMAND = "promptclf compare --task support --modes zero-shot --out report"
 
 
 def compare_part() -> str:
