@@ -4,8 +4,8 @@
     python tests/benchmarks/quality.py --hub             # the same sets from the Hugging Face Hub
     python tests/benchmarks/quality.py --table           # print the table of what is there
 
-Nothing is chosen on test rows: the task files beside this program fix label words and template, all
-else is a default. A finished cell is a JSON file under results/quality/ and is not computed again
+The task files beside this program fix label words and template, chosen on train rows; all else is a
+default. A finished cell is a JSON file under results/quality/ and is not computed again
 as long as data, task, template and settings are the same; so the program can be stopped at any time.
 The labelled budget of "few rows" includes the rows held out for choosing epoch and temperature, except
 where the data set has its own validation file (sst2, ag_news), which is then used whole.
