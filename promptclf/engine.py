@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,14 +23,11 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from promptclf.prefix import MIN_PREFIX, Ids, Layers, PrefixCache
 from promptclf.trie import AnswerTrie
 
 logger = logging.getLogger(__name__)
 
-Ids = Sequence[int]
-Layers = list[tuple[Tensor, Tensor]]  # keys and values, each rows x heads x tokens x size
-MIN_PREFIX = 8  # shorter prefixes cost more to attach than to compute again
-PREFIX_BYTES = 256 * 2**20
 PRUNED_NODES = 16  # how many trie nodes a pruned search is expected to feed per text
 HEAD_ROWS = 128  # rows of full-vocabulary logits held at once
 
@@ -54,8 +50,7 @@ class ScoringEngine:
         self.pad_id = pad_id
         on_cpu = model.device.type == "cpu"
         self.batch_tokens = batch_tokens or (1024 if on_cpu else 16384)
-        self._prefixes: OrderedDict[tuple[str | None, tuple[int, ...]], Any] = OrderedDict()
-        self._last: dict[str | None, Ids] = {}
+        self.prefixes = PrefixCache(self._keys_and_values)
         self._trie_holds: bool | None = None
         # Within a sliding window attention is ordinary attention; beyond it keys are dropped.
         self._window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
@@ -93,12 +88,24 @@ class ScoringEngine:
         """
         if self._trie_holds is None:
             self._trie_holds = self._check_trie()
+        distinct: dict[tuple[int, ...], int] = {}
+        rows_of = [distinct.setdefault(tuple(prompt), len(distinct)) for prompt in prompts]
+        scores = self._score([*distinct], answers, restricted, owner, epsilon)
+        return scores[rows_of]
+
+    def _score(
+        self,
+        prompts: Sequence[Ids],
+        answers: Sequence[Ids],
+        restricted: bool,
+        owner: str | None,
+        epsilon: float,
+    ) -> NDArray[np.float64]:
         longest = max(map(len, prompts)) + max(map(len, answers))
         if not self._trie_holds or longest > self._window:
             return self.score_plainly(prompts, answers, restricted=restricted)
         trie = AnswerTrie(answers)
-        length = self._prefix_length(prompts, owner)
-        prefix = self._prefix(tuple(prompts[0][:length]), owner) if length else None
+        length, prefix = self.prefixes.shared(prompts, owner)
         scores = np.empty((len(prompts), len(answers)))
         nodes = min(len(trie), PRUNED_NODES) if epsilon else len(trie)
         for rows in _batches([len(p) - length + nodes for p in prompts], self.batch_tokens):
@@ -145,44 +152,14 @@ class ScoringEngine:
 
     def forget(self, owner: str | None) -> None:
         """Drop what is kept for an adapter that is gone or has changed."""
-        for key in [key for key in self._prefixes if key[0] == owner]:
-            del self._prefixes[key]
-        self._last.pop(owner, None)
-
-    # ---- the common prefix --------------------------------------------------------------------
-
-    def _prefix_length(self, prompts: Sequence[Ids], owner: str | None) -> int:
-        """How many leading tokens to take from a kept or new prefix (0: none)."""
-        shortest = min(map(len, prompts))
-        last, self._last[owner] = self._last.get(owner), prompts[0]
-        common = _common(prompts)
-        if len(prompts) == 1:  # a text alone: what it shares with the call before
-            common = _common([prompts[0], last]) if last else 0
-        common = min(common, shortest - 1)
-        kept = [
-            len(ids)
-            for who, ids in self._prefixes
-            if who == owner and len(ids) < shortest and all(tuple(p[: len(ids)]) == ids for p in prompts)
-        ]
-        longest = max(kept, default=0)
-        # A kept prefix a little shorter than what these texts happen to share is the better one.
-        if longest and longest >= common - MIN_PREFIX:
-            return longest
-        return common if common >= MIN_PREFIX else 0
-
-    def _prefix(self, ids: tuple[int, ...], owner: str | None) -> Layers:
-        """Keys and values of a prefix, one pair per layer, each 1 x heads x tokens x size."""
-        key = (owner, ids)
-        if key not in self._prefixes:
-            tokens = torch.tensor([ids], device=self.model.device)
-            cache = self.model.base_model(input_ids=tokens, use_cache=True).past_key_values
-            self._prefixes[key] = [(layer.keys, layer.values) for layer in cache.layers]
-        self._prefixes.move_to_end(key)
-        while len(self._prefixes) > 1 and sum(map(_bytes, self._prefixes.values())) > PREFIX_BYTES:
-            self._prefixes.popitem(last=False)
-        return self._prefixes[key]  # type: ignore[no-any-return]
+        self.prefixes.forget(owner)
 
     # ---- pieces -------------------------------------------------------------------------------
+
+    def _keys_and_values(self, ids: Ids) -> Layers:
+        tokens = torch.tensor([ids], device=self.model.device)
+        cache = self.model.base_model(input_ids=tokens, use_cache=True).past_key_values
+        return [(layer.keys, layer.values) for layer in cache.layers]
 
     def body(
         self, ids: Tensor, positions: Tensor, past: Layers | None, mask: Tensor | None, keep: bool
@@ -381,14 +358,3 @@ def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
-
-
-def _common(sequences: Sequence[Ids]) -> int:
-    """Length of the longest common prefix."""
-    first, last = min(map(tuple, sequences)), max(map(tuple, sequences))  # all others lie between these
-    pairs = enumerate(zip(first, last, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(last)))
-
-
-def _bytes(prefix: Layers) -> int:
-    return sum(t.numel() * t.element_size() for pair in prefix for t in pair)

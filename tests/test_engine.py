@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from promptclf import engine as engine_module
-from promptclf.engine import MIN_PREFIX, ScoringEngine, _batches, _common
+from promptclf.engine import ScoringEngine, _batches
 from promptclf.model import HFModel
+from promptclf.prefix import MIN_PREFIX, common_length
 from promptclf.trie import AnswerTrie
 
 CLOSE = 1e-4  # nats, in float32
@@ -124,10 +124,19 @@ def test_scores_are_sums_over_the_vocabulary(tiny: HFModel, fresh: ScoringEngine
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, atol=1e-5)
 
 
-def test_a_prompt_twice_gets_the_same_scores(tiny: HFModel, fresh: ScoringEngine) -> None:
-    prompt = tokens(tiny)[0]
-    scores = fresh.score([prompt, prompt], answers(tiny))
-    np.testing.assert_array_equal(scores[0], scores[1])
+def test_a_prompt_twice_is_computed_once_and_gets_the_same_scores(
+    tiny: HFModel, fresh: ScoringEngine, counter: Counter
+) -> None:
+    first, second = tokens(tiny)[:2]
+    expected = fresh.score([first, second], answers(tiny))  # the first call also tries the trie
+    counter.fed.clear()
+    fresh.score([first, second], answers(tiny))
+    once = sum(counter.fed)
+    counter.fed.clear()
+    scores = fresh.score([first, second, first, first], answers(tiny))
+    assert sum(counter.fed) == once
+    np.testing.assert_array_equal(scores[[0, 0]], scores[[2, 3]])
+    np.testing.assert_allclose(scores[:2], expected, atol=CLOSE, rtol=0)
 
 
 # ---- the common prefix ----------------------------------------------------------------------------
@@ -135,7 +144,7 @@ def test_a_prompt_twice_gets_the_same_scores(tiny: HFModel, fresh: ScoringEngine
 
 def test_the_common_prefix_is_computed_once(tiny: HFModel, fresh: ScoringEngine, counter: Counter) -> None:
     prompts, ends = tokens(tiny), answers(tiny)
-    nodes, shared = len(AnswerTrie(ends)), _common(prompts)
+    nodes, shared = len(AnswerTrie(ends)), common_length(prompts)
     fresh.score(prompts, ends)  # the first call also tries the trie
     counter.fed.clear()
     fresh.score(prompts, ends)
@@ -151,7 +160,7 @@ def test_single_calls_find_their_common_prefix(tiny: HFModel, fresh: ScoringEngi
     prompts, ends = tokens(tiny, ["one", "two", "three"]), answers(tiny)
     for prompt in prompts[:2]:
         fresh.score([prompt], ends)
-    assert len(fresh._prefixes) == 1
+    assert len(fresh.prefixes) == 1
     counter.fed.clear()
     fresh.score([prompts[2]], ends)
     assert sum(counter.fed) <= len(prompts[2]) - MIN_PREFIX + len(AnswerTrie(ends))
@@ -161,29 +170,26 @@ def test_prefixes_are_not_shared_between_adapters(tiny: HFModel, fresh: ScoringE
     prompts, ends = tokens(tiny), answers(tiny)
     fresh.score(prompts, ends)
     fresh.score(prompts, ends, owner="adapter")
-    assert [owner for owner, _ in fresh._prefixes] == [None, "adapter"]
+    assert [owner for owner, _ in fresh.prefixes] == [None, "adapter"]
     fresh.forget("adapter")
-    assert [owner for owner, _ in fresh._prefixes] == [None]
+    assert [owner for owner, _ in fresh.prefixes] == [None]
 
 
-def test_what_is_kept_of_prefixes_is_bounded(
-    tiny: HFModel, fresh: ScoringEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_kept_of_prefixes_is_bounded(tiny: HFModel, fresh: ScoringEngine) -> None:
     ends = answers(tiny)
     openings = [f"{n}. {INSTRUCTION}" for n in range(6)]
     fresh.score(tokens(tiny, prefix=openings[0]), ends)
-    one = engine_module._bytes(next(iter(fresh._prefixes.values())))
-    monkeypatch.setattr(engine_module, "PREFIX_BYTES", 3.5 * one)
+    fresh.prefixes.limit = limit = 3.5 * fresh.prefixes.bytes
     for opening in (*openings[1:4], openings[1], openings[4]):
         fresh.score(tokens(tiny, prefix=opening), ends)
     kept = [
-        _common([ids, tokens(tiny, prefix=opening)[0]]) > 2
-        for _, ids in fresh._prefixes
+        common_length([ids, tokens(tiny, prefix=opening)[0]]) > 2
+        for _, ids in fresh.prefixes
         for opening in openings
     ]
     held = [n for n in range(6) if any(kept[n::6])]
     assert held == [1, 3, 4]  # the least recently used went first
-    assert sum(map(engine_module._bytes, fresh._prefixes.values())) <= 3.5 * one
+    assert fresh.prefixes.bytes <= limit
 
 
 # ---- models on which the trie does not hold -------------------------------------------------------
@@ -352,7 +358,7 @@ def test_batches_hold_every_row_once_and_keep_the_budget(lengths: list[int], bud
 
 @given(st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=5))
 def test_the_common_prefix_is_the_longest(sequences: list[list[int]]) -> None:
-    length = _common(sequences)
+    length = common_length(sequences)
     assert len({tuple(sequence[:length]) for sequence in sequences}) == 1
     longer = {tuple(sequence[: length + 1]) for sequence in sequences}
     assert len(longer) > 1 or min(map(len, sequences)) == length
