@@ -70,6 +70,7 @@ class Checkpoints:
             "batches": run.batches,
             "history": run.history,
             "scores": run.best_scores.tolist(),
+            "seconds": run.seconds,
         }
         target = self.folder / f"checkpoint-{run.step:08d}"
         accelerator = run.accelerator
@@ -115,6 +116,7 @@ class Checkpoints:
         run.step, run.epoch, run.batches = progress["step"], progress["epoch"], progress["batches"]
         run.history = progress["history"]
         run.best_scores = np.array(progress["scores"])
+        run.start -= progress["seconds"]
         if (folder / "best.safetensors").is_file():
             run.best = load_file(folder / "best.safetensors")
         logger.info("resumed at step %d from %s", run.step, folder)

@@ -10,7 +10,7 @@ import weakref
 from pathlib import Path
 from typing import Any, Literal
 
-from promptclf.embedded import HUB_ID, embedded_folder, find_gguf
+from promptclf.embedded import HUB_ID, PACKAGE, embedded_folder, find_gguf
 from promptclf.errors import ModelError
 from promptclf.model import HFModel, ModelInfo
 from promptclf.quiet import quiet
@@ -84,6 +84,10 @@ def _load(spec: dict[str, Any]) -> HFModel:
             module, used = _weights(where, spec["quantization"], place, kind, options)
     except Exception as error:  # each kind of damage fails in its own way; the reason is shown
         reason = " ".join(str(error).split())[:400]
+        if source.startswith(PACKAGE):
+            raise ModelError(
+                f"cannot load the embedded model: {reason}; delete {where} and it is converted again"
+            ) from error
         raise ModelError(
             f"cannot load the model {spec['name']!r}: expected 'embedded', a folder or a Hub id of a causal "
             f"language model with safetensors weights; {reason}"

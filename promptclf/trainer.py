@@ -252,16 +252,17 @@ class _Run:
             prepared = self.accelerator.prepare(AnswerLoss(model.module), optimizer, loader, schedule)
         self.loss, self.optimizer, self.loader, self.schedule = prepared
         self.step = self.epoch = self.batches = 0
+        self.start = time.monotonic()
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
         self.best_scores: NDArray[np.float64] = np.empty((0, 0))
 
     def train(self, evaluate: Any, rows: int, measure: Any) -> TrainResult:
-        start = time.monotonic()
+        self.start = time.monotonic()
         if self.checkpoints:
             self.checkpoints.attach(self)
         while self.epoch < self.epochs and not self._stalled():
-            self._epoch(start)
+            self._epoch()
             self._evaluate(evaluate, rows, measure)
             if self.checkpoints:
                 self.checkpoints.save()
@@ -273,11 +274,16 @@ class _Run:
             best_epoch=self._best_epoch(),
             history=self.history,
             steps=self.step,
-            seconds=time.monotonic() - start,
+            seconds=self.seconds,
             processes=self.accelerator.num_processes,
         )
 
-    def _epoch(self, start: float) -> None:
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, without the time between an end and a resumed start."""
+        return time.monotonic() - self.start
+
+    def _epoch(self) -> None:
         self.loader.set_epoch(self.epoch)  # the prepared loader tells the sampler
         loader, loss = self.loader, 0.0
         if self.batches:  # resumed in mid-epoch
@@ -288,7 +294,7 @@ class _Run:
             if not self.accelerator.sync_gradients:
                 continue
             self.step += 1
-            self._tell("step", step=self.step, steps=self.steps, loss=loss, seconds=time.monotonic() - start)
+            self._tell("step", step=self.step, steps=self.steps, loss=loss, seconds=self.seconds)
             loss = 0.0
             every = self.config.save_steps
             if self.checkpoints and every and self.step % every == 0:

@@ -113,9 +113,10 @@ def test_resuming_where_nothing_is_starts_anew(
 def test_resuming_a_finished_run_trains_no_more(
     model: HFModel, whole: tuple[LoraClassifier, Recorder], tmp_path: Path
 ) -> None:
-    fit(model, tmp_path)
+    first, _ = fit(model, tmp_path)
     classifier, log = fit(model, tmp_path, resume=True)
     assert not log.losses
+    assert classifier.training_["minutes"] > 0.5 * first.training_["minutes"]  # all the time it took
     assert digest(classifier) == digest(whole[0])
     assert classifier.temperature_ == whole[0].temperature_
 

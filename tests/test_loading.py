@@ -292,6 +292,18 @@ def test_two_conversions_at_once_end_in_one_folder(monkeypatch: pytest.MonkeyPat
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
+def test_a_damaged_conversion_says_what_to_delete(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gguf(monkeypatch, tmp_path)
+    monkeypatch.setattr(loading, "_loaded", {})
+    monkeypatch.setattr(
+        embedded_module, "_convert", lambda _, folder: (folder / "config.json").write_text("{")
+    )
+    with pytest.raises(
+        ModelError, match=r"cannot load the embedded model: .*; delete .*smollm2-135m-instruct-"
+    ):
+        load_model("embedded", device="cpu")
+
+
 @pytest.mark.integration
 def test_the_embedded_model_answers(embedded: HFModel) -> None:
     prompts = [
