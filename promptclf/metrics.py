@@ -150,8 +150,25 @@ def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
     return sum(b.count * abs(b.accuracy - b.confidence) for b in bins) / total
 
 
+def ece_by_chance(proba: Floats, bins: int = ECE_BINS, draws: int = 200, seed: int = 0) -> float:
+    """The error that `expected_calibration_error` would show were every probability exactly right.
+
+    With few rows a bin's accuracy scatters, so that a perfect classifier does not reach 0 either. This
+    is the mean over `draws` sets of outcomes drawn from the top probabilities (the consistency
+    resampling of Bröcker and Smith, 2007).
+    """
+    confidence = proba.max(axis=1)
+    place = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
+    rng = np.random.default_rng(seed)
+    gaps = [
+        np.bincount(place, weights=(rng.random(len(confidence)) < confidence) - confidence, minlength=bins)
+        for _ in range(draws)
+    ]
+    return float(np.abs(gaps).sum(axis=1).mean() / len(confidence))
+
+
 def scores(true: Codes, proba: Floats) -> dict[str, float]:
-    """The figures of one classifier: accuracy, macro_f1, weighted_f1, log_loss, brier and ece.
+    """The figures of one classifier: accuracy, F1, log_loss, brier, ece and ece_by_chance.
 
     Parameters
     ----------
@@ -169,6 +186,7 @@ def scores(true: Codes, proba: Floats) -> dict[str, float]:
         "log_loss": log_loss(true, proba),
         "brier": brier_score(true, proba),
         "ece": expected_calibration_error(reliability_bins(true, proba)),
+        "ece_by_chance": ece_by_chance(proba),
     }
 
 

@@ -208,11 +208,18 @@ def _classifier(result: Result, labels: Sequence[str]) -> str:
         f'<details class="card" open><summary>{escape(name)} <small>{escape(" · ".join(facts))}</small>'
         f'</summary><div class="row">'
         f"<div><h3>Confusion <small>true ↓ predicted →</small></h3>{_scroll(matrix)}</div>"
-        f"<div><h3>Reliability <small>{_KEY}</small></h3>{_scroll(diagram)}</div>"
+        f"<div><h3>Reliability <small>{_KEY}</small></h3>{_scroll(diagram)}{_by_chance(shown)}</div>"
         f'<div class="grow"><h3>Most frequent mistakes</h3>{_mistakes(result, labels)}</div></div>'
         f"<details><summary>Precision and recall by label</summary>{_table(heading, by_label)}</details>"
         "</details>"
     )
+
+
+def _by_chance(shown: dict[str, float]) -> str:
+    if "ece_by_chance" not in shown:  # a report of an earlier version
+        return ""
+    chance = f"{shown['ece_by_chance']:.3f}"
+    return f"<p><small>Perfectly calibrated, it would show about {chance} on as many rows.</small></p>"
 
 
 def _mistakes(result: Result, labels: Sequence[str]) -> str:

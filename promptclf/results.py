@@ -28,7 +28,7 @@ class Result:
     name, mode
         The name in tables, and the mode (``"lora"``, ``"tfidf-svm"``, …).
     metrics
-        accuracy, macro_f1, weighted_f1, log_loss (nats), brier and ece.
+        accuracy, macro_f1, weighted_f1, log_loss (nats), brier, ece and ece_by_chance.
     per_class
         Label -> precision, recall, f1, support.
     confusion

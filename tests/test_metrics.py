@@ -160,3 +160,17 @@ def test_what_is_no_distribution_is_refused(proba: list[list[float]], rows: int,
 def test_an_unknown_label_is_named() -> None:
     with pytest.raises(DataError, match=r"expected one of the labels \['a'\], got 'b'"):
         metrics.encode(["a", "b"], ["a"])
+
+
+def test_a_calibrated_classifier_has_the_error_of_chance() -> None:
+    rng = np.random.default_rng(3)
+    proba = rng.dirichlet([0.5, 0.5, 0.5], size=300)
+    found = []
+    for _ in range(200):
+        true = np.array([rng.choice(3, p=row) for row in proba])
+        found.append(metrics.expected_calibration_error(metrics.reliability_bins(true, proba)))
+    chance = metrics.ece_by_chance(proba)
+    assert chance == pytest.approx(np.mean(found), rel=0.05)
+    assert chance > 0.03  # nothing a single measurement could be blamed for
+    assert metrics.ece_by_chance(np.repeat(proba, 100, axis=0)) == pytest.approx(chance / 10, rel=0.1)
+    assert metrics.ece_by_chance(np.eye(3)) == 0
