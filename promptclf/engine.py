@@ -1,28 +1,29 @@
 """The scoring engine: the log-likelihood of every answer after every prompt.
 
 Three things make it fast and none changes the result: the longest common token prefix of the prompts
-is computed once and its keys and values are kept; the rest is batched by length; and all answers are
-scored together as a token trie behind each prompt, whose attention mask lets a node see exactly the
-prompt and its own ancestors. The output head runs only where an answer token is predicted.
+is computed once and its keys and values are kept; the rest of all prompts is packed into rows without
+padding; and all answers are scored together as a token trie behind each prompt. The output head runs
+only where an answer token is predicted.
 
-`score_plainly` does the same with one plain forward pass per prompt and answer. It is the reference
-that tests compare with, and the fallback for models on which the trie does not hold.
+Models on which packing does not hold get padded rows, and where the trie does not hold either,
+`score_plainly`: one plain forward pass per prompt and answer. It is the reference that both are
+tried against before they are used, and that tests compare with.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
+from promptclf.packed import filled, score_packed
+from promptclf.padded import batches, pad, score_padded
 from promptclf.prefix import MIN_PREFIX, Ids, Layers, PrefixCache
 from promptclf.trie import AnswerTrie
 
@@ -42,16 +43,20 @@ class ScoringEngine:
     pad_id
         Any valid token id; it fills rows and is never attended to.
     batch_tokens
-        How many padded tokens one forward pass may hold. Default: by device.
+        How many tokens one forward pass may hold. Default: by device.
+    path
+        "packed", "padded" or "plain". Default: the first of them that the model gives right scores on.
     """
 
-    def __init__(self, model: Any, pad_id: int, batch_tokens: int | None = None) -> None:
+    def __init__(
+        self, model: Any, pad_id: int, batch_tokens: int | None = None, path: str | None = None
+    ) -> None:
         self.model = model
         self.pad_id = pad_id
         on_cpu = model.device.type == "cpu"
         self.batch_tokens = batch_tokens or (1024 if on_cpu else 16384)
         self.prefixes = PrefixCache(self._keys_and_values)
-        self._trie_holds: bool | None = None
+        self.path = path
         # Within a sliding window attention is ordinary attention; beyond it keys are dropped.
         self._window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
 
@@ -86,8 +91,8 @@ class ScoringEngine:
         -------
         Array of shape (n, k), natural logarithms.
         """
-        if self._trie_holds is None:
-            self._trie_holds = self._check_trie()
+        if self.path is None:
+            self.path = self._choose_path()
         distinct: dict[tuple[int, ...], int] = {}
         rows_of = [distinct.setdefault(tuple(prompt), len(distinct)) for prompt in prompts]
         scores = self._score([*distinct], answers, restricted, owner, epsilon)
@@ -102,15 +107,34 @@ class ScoringEngine:
         epsilon: float,
     ) -> NDArray[np.float64]:
         longest = max(map(len, prompts)) + max(map(len, answers))
-        if not self._trie_holds or longest > self._window:
+        path = self.path if longest <= self._window else "plain"
+        if path == "plain":
             return self.score_plainly(prompts, answers, restricted=restricted)
         trie = AnswerTrie(answers)
         length, prefix = self.prefixes.shared(prompts, owner)
+        tokens, real = (t.to(self.model.device) for t in trie.predicted())
         scores = np.empty((len(prompts), len(answers)))
         nodes = min(len(trie), PRUNED_NODES) if epsilon else len(trie)
-        for rows in _batches([len(p) - length + nodes for p in prompts], self.batch_tokens):
-            batch = _Batch(self, [prompts[row][length:] for row in rows], trie, prefix, length, restricted)
-            scores[rows] = batch.score(epsilon)
+        sizes = [len(prompt) - length + nodes for prompt in prompts]
+        group = filled if path == "packed" else batches
+
+        def predict(states: Tensor, at: Tensor) -> NDArray[np.float64]:
+            return self._log_probabilities(states, at, tokens, real, restricted)
+
+        for rows in group(sizes, self.batch_tokens):
+            work = (
+                self.model,
+                predict,
+                [prompts[row][length:] for row in rows],
+                trie,
+                prefix,
+                length,
+                epsilon,
+            )
+            if path == "packed":
+                scores[rows] = score_packed(*work)
+            else:
+                scores[rows] = score_padded(*work, self.pad_id, self.batch_tokens)
         return scores
 
     @torch.inference_mode()
@@ -140,9 +164,9 @@ class ScoringEngine:
         Returns an array of shape (n, hidden size).
         """
         out = np.empty((len(texts), self.model.config.get_text_config().hidden_size), dtype=np.float32)
-        for rows in _batches([len(text) for text in texts], self.batch_tokens):
+        for rows in batches([len(text) for text in texts], self.batch_tokens):
             batch = [texts[row] for row in rows]
-            ids, lengths = self.pad(batch)
+            ids, lengths = pad(batch, self.pad_id, self.model.device)
             keep = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
             hidden = self._hidden_at(ids, keep.long(), layer)
             keep[:, 0] &= lengths == 1
@@ -161,45 +185,26 @@ class ScoringEngine:
         cache = self.model.base_model(input_ids=tokens, use_cache=True).past_key_values
         return [(layer.keys, layer.values) for layer in cache.layers]
 
-    def body(
-        self, ids: Tensor, positions: Tensor, past: Layers | None, mask: Tensor | None, keep: bool
-    ) -> Any:
-        """The model without its head, behind kept keys and values."""
-        inputs: dict[str, Any] = {"use_cache": keep or past is not None, "attention_mask": mask}
-        if past is not None:
-            inputs["past_key_values"] = cache = DynamicCache()
-            for keys, values in past:
-                layer = DynamicLayer()  # a sliding layer would not know how long the past is
-                layer.lazy_initialization(keys, values)
-                # Expanding copies nothing; the cache copies when it grows, and ours stays as it is.
-                layer.keys, layer.values = (t.expand(len(ids), -1, -1, -1) for t in (keys, values))
-                cache.layers.append(layer)
-        return self.model.base_model(input_ids=ids, position_ids=positions, **inputs)
-
-    def log_probabilities(
-        self, states: Tensor, nodes: Tensor, predicted: tuple[Tensor, Tensor], restricted: bool
+    def _log_probabilities(
+        self, states: Tensor, nodes: Tensor, tokens: Tensor, real: Tensor, restricted: bool
     ) -> NDArray[np.float64]:
         """Log-probabilities of the tokens to predict at trie nodes, from their hidden states.
 
         `states` is m x hidden and `nodes` says which node each is of; the result is m x width.
         """
-        tokens, real = predicted
         head = self.model.get_output_embeddings()
         parts = []
         for some, node in zip(states.split(HEAD_ROWS), nodes.split(HEAD_ROWS), strict=True):
-            logits = head(some).float()
+            logits = self._capped(head(some).float())
             wanted = logits.gather(1, tokens[node])
             total = wanted.masked_fill(~real[node], -torch.inf) if restricted else logits
             parts.append(wanted - total.logsumexp(-1, keepdim=True))
         return torch.cat(parts).double().cpu().numpy()
 
-    def pad(self, sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
-        """Ids padded on the right (rows x width), and the true lengths."""
-        lengths = torch.tensor([len(s) for s in sequences])
-        ids = torch.full((len(sequences), int(lengths.max())), self.pad_id)
-        for row, sequence in enumerate(sequences):
-            ids[row, : len(sequence)] = torch.tensor(sequence)
-        return ids.to(self.model.device), lengths.to(self.model.device)
+    def _capped(self, logits: Tensor) -> Tensor:
+        """What some models (Gemma 2) do with logits between their head and their result."""
+        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def _hidden_at(self, ids: Tensor, mask: Tensor, layer: int) -> Tensor:
         """The hidden states after `layer` layers, without running the later ones."""
@@ -225,136 +230,41 @@ class ScoringEngine:
             handle.remove()
         return found[0]
 
-    def _check_trie(self) -> bool:
-        """Whether the trie gives what plain forward passes give, tried on a few tokens."""
+    def _choose_path(self) -> str:
+        """The fastest way that gives what plain forward passes give, tried on a few tokens."""
         vocabulary = self.model.config.get_text_config().vocab_size
         some = [1 + (7 * i) % (vocabulary - 1) for i in range(MIN_PREFIX + 14)]
         prompts = [some[: MIN_PREFIX + 2], [*some[:MIN_PREFIX], *some[-6:]]]
         answers = [[some[3], some[4]], [some[3], some[5], some[6]], [some[7]]]
-        self._trie_holds = True
-        try:
-            fast = self.score(prompts, answers)
-            slow = self.score_plainly(prompts, answers)
-            holds = bool(np.allclose(fast, slow, rtol=1e-3, atol=self._tolerance()))
-        except Exception as error:  # whatever a model does not support, the plain path does
-            logger.debug("the trie failed: %r", error)
-            holds = False
-        self.forget(None)
-        if not holds:
-            logger.warning(
-                "%s cannot be scored with a shared prefix and a label trie; "
-                "falling back to one forward pass per text and label, which is slower",
-                type(self.model).__name__,
-            )
-        return holds
-
-    def _tolerance(self) -> float:
-        return 1e-3 if self.model.dtype == torch.float32 else 0.5
-
-
-class _Batch:
-    """A few prompts of similar length: first the prompts alone, then trie nodes behind them."""
-
-    def __init__(
-        self,
-        engine: ScoringEngine,
-        suffixes: Sequence[Ids],
-        trie: AnswerTrie,
-        prefix: Layers | None,
-        past: int,
-        restricted: bool,
-    ) -> None:
-        self.engine, self.trie, self.past, self.restricted = engine, trie, past, restricted
-        ids, self.lengths = engine.pad(suffixes)
-        self.device, (rows, self.width) = ids.device, ids.shape
-        self.predicted = tuple(t.to(self.device) for t in trie.predicted())
-        self.real = torch.arange(self.width, device=self.device) < self.lengths[:, None]
-        positions = past + torch.arange(self.width, device=self.device).expand(rows, -1)
-        # Without a prefix no mask is needed: right padding is invisible to causal attention.
-        mask = None if prefix is None else torch.cat([self.real.new_ones(rows, past), self.real], 1).long()
-        out = engine.body(ids, positions, prefix, mask, keep=len(trie) > 0)
-        last = out.last_hidden_state[torch.arange(rows, device=self.device), self.lengths - 1]
-        self.layers = (
-            [(layer.keys, layer.values) for layer in out.past_key_values.layers] if len(trie) else []
+        name, expected = type(self.model).__name__, self.score_plainly(prompts, answers)
+        for path in ("packed", "padded") if self.model.device.type == "cpu" else ("padded",):
+            self.path = path
+            try:
+                if all(self._agrees(prompts, answers, expected, epsilon) for epsilon in (0.0, 1e-9)):
+                    logger.info("%s is scored in %s rows", name, path)
+                    return path
+                logger.debug("%s rows differ from plain forward passes", path)
+            except Exception as error:  # whatever a model does not support, another path does
+                logger.debug("%s rows failed: %r", path, error)
+            finally:
+                self.forget(None)
+        logger.warning(
+            "%s cannot be scored with a shared prefix and a label trie; "
+            "falling back to one forward pass per text and label, which is slower",
+            name,
         )
-        # Log-probability of each predicted token; 0 is the upper bound of one not looked at.
-        self.edges = np.zeros((rows, len(trie.tokens), trie.width))
-        self.edges[:, 0] = self._predict(last, torch.zeros(rows, dtype=torch.long, device=self.device))
+        return "plain"
 
-    def score(self, epsilon: float) -> NDArray[np.float64]:
-        """Log-likelihoods, rows x answers; see `ScoringEngine.score`."""
-        if not len(self.trie):
-            return self.trie.totals(self.edges)
-        first = np.where(self.predicted[1][0].cpu().numpy(), self.edges[:, 0], -np.inf)
-        opened = np.zeros(first.shape, dtype=bool)
-        branch = np.array([path[0][1] for path in self.trie.paths])
-        single = np.array([len(path) == 1 for path in self.trie.paths])
-        # All answers together weigh at most what their first tokens do: less cannot be enough. What
-        # the answers fed then really weigh says what else is needed, and after that it is certain.
-        mass = np.exp(first).sum(axis=1)
-        for _ in range(2):
-            wanted = self.trie.open_branches(first, opened, mass, epsilon)
-            if not wanted.any():
-                break
-            self._feed(wanted)
-            opened |= wanted
-            known = single | opened[:, branch]
-            mass = np.where(known, np.exp(self.trie.totals(self.edges)), 0.0).sum(axis=1)
-        return self.trie.totals(self.edges)
-
-    def _feed(self, branches: NDArray[np.bool_]) -> None:
-        """Feed the nodes of the chosen branches (rows x width) and read what they predict."""
-        of = np.array(self.trie.branches[1:])
-        nodes = [np.flatnonzero(row[of]) + 1 for row in branches]
-        budget = self.engine.batch_tokens
-        for rows in _batches([len(n) for n in nodes], budget):
-            if rows := [row for row in rows if len(nodes[row])]:
-                self._feed_rows(rows, [nodes[row] for row in rows])
-
-    def _feed_rows(self, rows: list[int], nodes: list[NDArray[np.intp]]) -> None:
-        index = torch.tensor(rows, device=self.device)
-        chosen = torch.zeros(len(rows), max(map(len, nodes)), dtype=torch.long)  # 0: padding
-        for i, some in enumerate(nodes):
-            chosen[i, : len(some)] = torch.from_numpy(some)
-        mask = self._mask(chosen, index)
-        chosen = chosen.to(self.device)
-        tokens = torch.tensor(self.trie.tokens, device=self.device).clamp(min=0)[chosen]
-        depths = torch.tensor(self.trie.depths, device=self.device)[chosen]
-        positions = self.past + self.lengths[index][:, None] - 1 + depths
-        whole = rows == list(range(len(self.lengths)))
-        layers = self.layers if whole else [(k[index], v[index]) for k, v in self.layers]
-        hidden = self.engine.body(tokens, positions, layers, mask, keep=True).last_hidden_state
-        real = chosen > 0
-        logs = self._predict(hidden[real], chosen[real])
-        at = index[:, None].expand_as(chosen)[real].cpu().numpy()
-        self.edges[at, chosen[real].cpu().numpy()] = logs
-
-    def _mask(self, chosen: Tensor, index: Tensor) -> Tensor:
-        """Rows x 1 x nodes x keys, true where attention is allowed; keys are prefix, text, nodes."""
-        rows, count = chosen.shape
-        own = self.trie.visible()[chosen[:, :, None], chosen[:, None, :]].to(self.device)
-        # Padding sees itself, since a row without any key has no softmax.
-        own |= torch.eye(count, dtype=torch.bool, device=self.device)
-        text = self.real[index][:, None].expand(-1, count, -1)
-        prefix = text.new_ones(rows, count, self.past)
-        return torch.cat([prefix, text, own], 2)[:, None]
-
-    def _predict(self, states: Tensor, nodes: Tensor) -> NDArray[np.float64]:
-        tokens, real = self.predicted
-        return self.engine.log_probabilities(states, nodes, (tokens, real), self.restricted)
+    def _agrees(
+        self, prompts: Sequence[Ids], answers: Sequence[Ids], expected: NDArray[np.float64], epsilon: float
+    ) -> bool:
+        # What is right within rounding differs by far less than two prompts do.
+        signal = float(np.abs(expected[0] - expected[1]).max())
+        exact = self.model.dtype == torch.float32
+        tolerance = np.clip(0.02 * signal, 2e-5, 1e-3) if exact else np.clip(0.1 * signal, 0.05, 0.5)
+        found = self._score(prompts, answers, False, None, epsilon)
+        return bool(np.abs(found - expected).max() <= tolerance)
 
 
 class _Reached(Exception):  # noqa: N818  (a signal, not an error)
     """Raised inside a forward pass to leave it at the wanted layer."""
-
-
-def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices grouped by similar length, each group within `budget` padded tokens."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if batch and (len(batch) + 1) * lengths[index] > budget:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch

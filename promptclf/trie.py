@@ -73,34 +73,3 @@ class AnswerTrie:
     def totals(self, edges: Array) -> Array:
         """Sum token log-probabilities (rows x nodes x width) along each answer's path."""
         return np.stack([sum(edges[:, node, column] for node, column in path) for path in self.paths], axis=1)
-
-    def open_branches(
-        self, first: Array, opened: NDArray[np.bool_], mass: Array, epsilon: float
-    ) -> NDArray[np.bool_]:
-        """Which branches of node 0 must be fed, so that the rest weighs at most epsilon of `mass`.
-
-        Parameters
-        ----------
-        first
-            Log-probabilities of the first tokens, rows x width. A branch's answers together weigh
-            at most what its first token does.
-        opened
-            What has been fed already, rows x width.
-        mass
-            The weight to compare with, shape (rows,).
-
-        Returns
-        -------
-        Boolean array, rows x width: branches to feed now.
-        """
-        inner = np.zeros(self.width, dtype=bool)
-        inner[self.branches[1:]] = True
-        left = np.where(inner & ~opened, np.exp(first), 0.0)
-        order = np.argsort(-left, axis=1, kind="stable")
-        ranked = np.take_along_axis(left, order, axis=1)
-        rest = ranked[:, ::-1].cumsum(axis=1)[:, ::-1]  # weight of a branch and all lighter ones
-        wanted = np.zeros_like(opened)
-        np.put_along_axis(wanted, order, (rest > epsilon * mass[:, None]) & (ranked > 0), axis=1)
-        if epsilon == 0:
-            wanted = np.broadcast_to(inner, wanted.shape) & ~opened
-        return wanted

@@ -11,10 +11,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
-from promptclf.engine import ScoringEngine, _batches
+from promptclf.engine import ScoringEngine
 from promptclf.model import HFModel
+from promptclf.padded import batches
 from promptclf.prefix import MIN_PREFIX, common_length
 from promptclf.trie import AnswerTrie
 
@@ -44,10 +54,10 @@ def answers(model: HFModel, labels: Sequence[str] = LABELS) -> list[list[int]]:
     ]
 
 
-@pytest.fixture
-def fresh(tiny: HFModel) -> ScoringEngine:
-    """An engine with nothing kept, on each tiny model."""
-    return ScoringEngine(tiny.module, pad_id=tiny.tokenizer.pad_token_id)
+@pytest.fixture(params=["packed", "padded"])
+def fresh(tiny: HFModel, request: pytest.FixtureRequest) -> ScoringEngine:
+    """An engine with nothing kept, on each tiny model, for each fast path."""
+    return ScoringEngine(tiny.module, pad_id=tiny.tokenizer.pad_token_id, path=request.param)
 
 
 class Counter:
@@ -102,7 +112,7 @@ def test_one_by_one_and_in_a_batch_agree(tiny: HFModel, fresh: ScoringEngine) ->
     together = fresh.score(prompts, ends)
     alone = np.concatenate([fresh.score([prompt], ends) for prompt in prompts])
     np.testing.assert_allclose(alone, together, atol=CLOSE, rtol=0)
-    small = ScoringEngine(tiny.module, pad_id=tiny.tokenizer.pad_token_id, batch_tokens=40)
+    small = ScoringEngine(tiny.module, tiny.tokenizer.pad_token_id, batch_tokens=40, path=fresh.path)
     np.testing.assert_allclose(small.score(prompts, ends), together, atol=CLOSE, rtol=0)
 
 
@@ -128,7 +138,7 @@ def test_a_prompt_twice_is_computed_once_and_gets_the_same_scores(
     tiny: HFModel, fresh: ScoringEngine, counter: Counter
 ) -> None:
     first, second = tokens(tiny)[:2]
-    expected = fresh.score([first, second], answers(tiny))  # the first call also tries the trie
+    expected = fresh.score([first, second], answers(tiny))  # computes the prefix, too
     counter.fed.clear()
     fresh.score([first, second], answers(tiny))
     once = sum(counter.fed)
@@ -145,7 +155,7 @@ def test_a_prompt_twice_is_computed_once_and_gets_the_same_scores(
 def test_the_common_prefix_is_computed_once(tiny: HFModel, fresh: ScoringEngine, counter: Counter) -> None:
     prompts, ends = tokens(tiny), answers(tiny)
     nodes, shared = len(AnswerTrie(ends)), common_length(prompts)
-    fresh.score(prompts, ends)  # the first call also tries the trie
+    fresh.score(prompts, ends)
     counter.fed.clear()
     fresh.score(prompts, ends)
     assert shared >= MIN_PREFIX
@@ -192,7 +202,54 @@ def test_what_is_kept_of_prefixes_is_bounded(tiny: HFModel, fresh: ScoringEngine
     assert fresh.prefixes.bytes <= limit
 
 
-# ---- models on which the trie does not hold -------------------------------------------------------
+# ---- the path that is taken -----------------------------------------------------------------------
+
+
+def test_rows_are_packed_where_that_holds(tiny: HFModel, caplog: pytest.LogCaptureFixture) -> None:
+    engine = ScoringEngine(tiny.module, pad_id=tiny.tokenizer.pad_token_id)
+    attention = tiny.module.config._attn_implementation
+    with caplog.at_level(logging.INFO, logger="promptclf"):
+        for _ in range(2):
+            engine.score(tokens(tiny), answers(tiny))
+    assert engine.path == "packed"
+    assert [r.message for r in caplog.records] == [f"{type(tiny.module).__name__} is scored in packed rows"]
+    assert tiny.module.config._attn_implementation == attention  # others run the model as they did
+
+
+def test_packed_rows_hold_no_padding(tiny: HFModel, counter: Counter) -> None:
+    engine = ScoringEngine(tiny.module, tiny.tokenizer.pad_token_id, path="packed")
+    prompts, ends = tokens(tiny, prefix=""), answers(tiny)
+    shared = common_length(prompts)
+    engine.score(prompts, ends)
+    counter.fed.clear()
+    engine.score(prompts, ends)
+    kept = shared if shared >= MIN_PREFIX else 0
+    assert sum(counter.fed) == sum(len(p) - kept + len(AnswerTrie(ends)) for p in prompts)
+
+
+@pytest.mark.parametrize(
+    ("config", "model", "path"),
+    [
+        (Gemma2Config, Gemma2ForCausalLM, "padded"),  # soft-capped attention, alternating windows
+        (BloomConfig, BloomForCausalLM, "plain"),  # positions without position ids
+    ],
+)
+def test_other_models_take_another_path(config: Any, model: Any, path: str) -> None:
+    torch.manual_seed(0)
+    shape = (
+        SMALL | {"head_dim": 8} if path == "padded" else {"vocab_size": 97, "hidden_size": 32, "n_head": 4}
+    )
+    module = model(config(**shape)).eval()
+    engine = ScoringEngine(module, pad_id=0)
+    prompts, ends = [[*range(1, 20), 3], [*range(1, 20), 5, 7, 8]], [[5, 6], [5, 7, 8], [9]]
+    for epsilon in (0, 1e-9):
+        np.testing.assert_allclose(
+            engine.score(prompts, ends, epsilon=epsilon),
+            engine.score_plainly(prompts, ends),
+            atol=CLOSE,
+            rtol=0,
+        )
+    assert engine.path == path
 
 
 def test_a_model_that_refuses_the_trie_is_scored_plainly(
@@ -201,7 +258,9 @@ def test_a_model_that_refuses_the_trie_is_scored_plainly(
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise TypeError("no such mask")
 
-    monkeypatch.setattr(fresh, "body", refuse)
+    fresh.path = None
+    for path in ("packed", "padded"):
+        monkeypatch.setattr(f"promptclf.engine.score_{path}", refuse)
     prompts, ends = tokens(tiny, TEXTS[:2]), answers(tiny)
     with caplog.at_level(logging.WARNING, logger="promptclf"):
         scores = [fresh.score(prompts, ends) for _ in range(2)]
@@ -215,8 +274,8 @@ def test_a_model_that_refuses_the_trie_is_scored_plainly(
 def test_a_model_on_which_the_trie_is_wrong_is_scored_plainly(
     tiny: HFModel, fresh: ScoringEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = fresh.log_probabilities
-    monkeypatch.setattr(fresh, "log_probabilities", lambda *args: real(*args) * 1.5)
+    fresh.path, real = None, fresh._log_probabilities
+    monkeypatch.setattr(fresh, "_log_probabilities", lambda *args: real(*args) * 1.5)
     prompts, ends = tokens(tiny, TEXTS[:2]), answers(tiny)
     np.testing.assert_array_equal(fresh.score(prompts, ends), fresh.score_plainly(prompts, ends))
 
@@ -307,10 +366,26 @@ def test_leaving_out_saves_work(any_llama: ScoringEngine) -> None:
     assert fed[1] < fed[0]
 
 
-@pytest.fixture(scope="module")
-def any_llama() -> ScoringEngine:
+@given(
+    prompts=st.lists(st.lists(st.integers(0, 96), min_size=1, max_size=24), min_size=1, max_size=3),
+    ends=st.lists(
+        st.lists(st.integers(0, 40), min_size=1, max_size=3), min_size=2, max_size=30, unique_by=tuple
+    ),
+)
+def test_the_best_answer_alone_is_certain(
+    any_llama: ScoringEngine, prompts: list[list[int]], ends: list[list[int]]
+) -> None:
+    ends = [[*end, 96] for end in ends]
+    exact = any_llama.score(prompts, ends)
+    best = any_llama.score(prompts, ends, epsilon=1.0).argmax(axis=1)
+    rows = np.arange(len(prompts))
+    np.testing.assert_allclose(exact[rows, best], exact.max(axis=1), atol=CLOSE, rtol=0)
+
+
+@pytest.fixture(scope="module", params=["packed", "padded"])
+def any_llama(request: pytest.FixtureRequest) -> ScoringEngine:
     torch.manual_seed(0)
-    return ScoringEngine(LlamaForCausalLM(LlamaConfig(**SMALL)).eval(), pad_id=0)
+    return ScoringEngine(LlamaForCausalLM(LlamaConfig(**SMALL)).eval(), pad_id=0, path=request.param)
 
 
 # ---- embeddings -----------------------------------------------------------------------------------
@@ -350,9 +425,9 @@ def test_the_trie_refuses_an_answer_that_begins_another(ends: list[list[int]]) -
 
 @given(st.lists(st.integers(1, 50), max_size=30), st.integers(10, 200))
 def test_batches_hold_every_row_once_and_keep_the_budget(lengths: list[int], budget: int) -> None:
-    batches = list(_batches(lengths, budget))
-    assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
-    for rows in batches:
+    groups = list(batches(lengths, budget))
+    assert sorted(row for rows in groups for row in rows) == list(range(len(lengths)))
+    for rows in groups:
         assert len(rows) == 1 or len(rows) * max(lengths[row] for row in rows) <= budget
 
 
