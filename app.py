@@ -1,8 +1,8 @@
-"""What Hugging Face Spaces runs: the app with the embedded model."""
+"""What Hugging Face Spaces runs: the app with the model that the environment names."""
 
-from promptclf.ui import build_app, launch_settings
+from promptclf.ui import build_app, run, space_service
 
-demo = build_app()
+demo = build_app(space_service())
 
 if __name__ == "__main__":
-    demo.launch(**launch_settings())
+    run(demo)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from promptclf.baselines import TfidfSvmClassifier
     from promptclf.classifier import PromptClassifier, ZeroShotClassifier
+    from promptclf.client import Client
     from promptclf.data import Dataset, load_dataset
     from promptclf.doctor import diagnose
     from promptclf.errors import (
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArtifactError",
+    "Client",
     "DataError",
     "Dataset",
     "Example",
@@ -73,6 +75,7 @@ __all__ = [
 _HOMES = {
     "baselines": ("TfidfSvmClassifier",),
     "classifier": ("PromptClassifier", "ZeroShotClassifier"),
+    "client": ("Client",),
     "data": ("Dataset", "load_dataset"),
     "doctor": ("diagnose",),
     "evaluate": ("compare",),

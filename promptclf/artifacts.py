@@ -22,8 +22,8 @@ from promptclf.errors import ArtifactError
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
-# Written by a Hub or a person beside a published folder; never read by us.
-FOREIGN = {".gitattributes", ".gitignore", ".cache", ".huggingface"}
+# Written or edited by a Hub or a person; never read by us.
+FOREIGN = {".gitattributes", ".gitignore", ".cache", ".huggingface", "README.md"}
 
 
 @contextmanager
@@ -101,6 +101,7 @@ def verify(folder: str | Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{folder / MANIFEST}: expected format {FORMAT}, got {version!r}; update promptclf"
         )
+    entries = {name: entry for name, entry in entries.items() if name not in FOREIGN}
     present = set(_names(folder)) - {MANIFEST}
     if missing := sorted(set(entries) - present):
         raise ArtifactError(f"{folder / missing[0]} is missing; copy the folder again")
@@ -120,15 +121,15 @@ def write_text(path: Path, text: str) -> None:
     with tempfile.NamedTemporaryFile(
         "w", dir=path.parent, delete=False, encoding="utf-8", newline=""
     ) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
-
-
-def _has_manifest(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file()
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
 
 
 def _digest_of(manifest: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Pictures of a comparison as inline SVG: no library, no script, colours from the page's theme.
 
-A page that shows them includes `CSS`, which defines the colours for light and dark. Every text is
-escaped here.
+A page that shows them includes `CSS`, which defines the colours for light and dark; one with colours of
+its own defines those variables itself and includes `SHAPES`. Every text is escaped here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from promptclf.metrics import ReliabilityBin
@@ -24,7 +24,7 @@ _DARK = """
 --accent: #818cf8; --on-accent: #0b1020; --wrong: #fb7185; --on-wrong: #0b1020;
 --good: #34d399; --open: #fbbf24;
 """
-_SHAPES = """
+SHAPES = """
 svg.chart { display: block; font: 11px system-ui, sans-serif; }
 svg.fit { width: 100%; min-width: 460px; max-width: 860px; height: auto; }
 svg.chart text { fill: var(--ink); }
@@ -34,6 +34,7 @@ svg.chart .zero { stroke: var(--muted); }
 svg.chart .ideal { stroke: var(--muted); stroke-dasharray: 4 4; }
 svg.chart .point { stroke: var(--accent); stroke-width: 2; }
 svg.chart .whisker { stroke: var(--accent); stroke-width: 2; }
+svg.chart .curve { stroke: var(--accent); stroke-width: 2; fill: none; stroke-linejoin: round; }
 svg.chart .right { fill: var(--accent); }
 svg.chart .wrong { fill: var(--wrong); }
 svg.chart text.on-right { fill: var(--on-accent); }
@@ -41,8 +42,27 @@ svg.chart text.on-wrong { fill: var(--on-wrong); }
 """
 CSS = (
     f":root {{ color-scheme: light dark; {_LIGHT} }}\n"
-    f"@media (prefers-color-scheme: dark) {{ :root {{ {_DARK} }} }}\n{_SHAPES}"
+    f"@media (prefers-color-scheme: dark) {{ :root {{ {_DARK} }} }}\n{SHAPES}"
 )
+
+
+#: What stands in the pictures; a page in another language passes its own words.
+WORDS: Mapping[str, str] = {
+    "confusion": "Confusion matrix",
+    "reliability": "Reliability diagram",
+    "cost": "Accuracy against cost",
+    "confidence": "confidence",
+    "accuracy": "accuracy",
+    "accuracy_axis": "accuracy %",
+    "cost_axis": "seconds for 1,000 texts",
+    "rows_axis": "rows",
+    "one_row": "1 row",
+    "rows": "{count} rows",
+    "right": "{true}: {rows} ({share}) right",
+    "wrong": "{true}: {rows} ({share}) taken for {predicted}",
+    "bin": "confidence {lower} to {upper}: {rows}, sure {confidence}, right {accuracy}",
+    "point": "{name}: {accuracy}, {cost} s for 1,000 texts",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +76,12 @@ class Point:
     variant: bool = False
 
 
-def confusion_chart(confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str = "") -> str:
+def confusion_chart(
+    confusion: Sequence[Sequence[int]],
+    labels: Sequence[str],
+    title: str = "",
+    words: Mapping[str, str] = WORDS,
+) -> str:
     """A heat map, true labels down and predicted ones across; shade is the share of the true label.
 
     Right answers and mistakes have colours of their own. Counts stand in the cells where there is
@@ -86,11 +111,14 @@ def confusion_chart(confusion: Sequence[Sequence[int]], labels: Sequence[str], t
         total = sum(row)
         for j, count in enumerate(row):
             if count:
-                shapes.append(_cell(margin + j * size, y, size, count, count / total, labels[i], labels[j]))
-    return _svg(margin + side + after + 4, top + side + 4, shapes, title or "Confusion matrix", font)
+                about = _about(count, count / total, labels[i], labels[j], words)
+                shapes.append(_cell(margin + j * size, y, size, count, count / total, i == j, about))
+    return _svg(margin + side + after + 4, top + side + 4, shapes, title or words["confusion"], font)
 
 
-def reliability_chart(bins: Sequence[ReliabilityBin], ece: float, title: str = "") -> str:
+def reliability_chart(
+    bins: Sequence[ReliabilityBin], ece: float, title: str = "", words: Mapping[str, str] = WORDS
+) -> str:
     """Accuracy against confidence, the gap between them in colour, and how many rows each bin has."""
     left, top, side, low = 40, 24, 220, 48
     step = side / len(bins)
@@ -109,9 +137,12 @@ def reliability_chart(bins: Sequence[ReliabilityBin], ece: float, title: str = "
         if not b.count:
             continue
         x, bar = left + i * step + 1, step - 2
-        about = (
-            f"confidence {b.lower:.2f} to {b.upper:.2f}: {_rows(b.count)}, "
-            f"sure {b.confidence:.1%}, right {b.accuracy:.1%}"
+        about = words["bin"].format(
+            lower=f"{b.lower:.2f}",
+            upper=f"{b.upper:.2f}",
+            rows=_rows(b.count, words),
+            confidence=f"{b.confidence:.1%}",
+            accuracy=f"{b.accuracy:.1%}",
         )
         high, floor = max(b.accuracy, b.confidence), min(b.accuracy, b.confidence)
         tall = low * b.count / most
@@ -128,22 +159,23 @@ def reliability_chart(bins: Sequence[ReliabilityBin], ece: float, title: str = "
         f'<line class="grid" x1="{left}" x2="{left + side}" y1="{foot}" y2="{foot}"/>',
         _text(left, top - 12, f"ECE {ece:.3f}", 'font-weight="600"'),
         _text(left - 6, foot - low + 4, f"{most:,}", 'class="muted" text-anchor="end"'),
-        _text(left - 6, foot, "rows", 'class="muted" text-anchor="end"'),
-        _text(left + side / 2, foot + 16, "confidence", 'class="muted" text-anchor="middle"'),
+        _text(left - 6, foot, words["rows_axis"], 'class="muted" text-anchor="end"'),
+        _text(left + side / 2, foot + 16, words["confidence"], 'class="muted" text-anchor="middle"'),
         _text(
             0,
             0,
-            "accuracy",
+            words["accuracy"],
             f'class="muted" text-anchor="middle" {_turned(9, top + side / 2, -90)}',
         ),
     ]
-    return _svg(left + side + 14, foot + 24, shapes, title or "Reliability diagram")
+    return _svg(left + side + 14, foot + 24, shapes, title or words["reliability"])
 
 
-def cost_chart(points: Sequence[Point]) -> str:
-    """Accuracy with its interval against seconds for 1,000 texts, on a logarithmic axis."""
-    left, top, width, height = 48.0, 14.0, 640.0, 270.0
+def cost_chart(points: Sequence[Point], words: Mapping[str, str] = WORDS, *, width: float = 640.0) -> str:
+    """Accuracy with its interval against seconds for 1,000 texts, on a logarithmic axis of `width`."""
+    left, top, height = 48.0, 14.0, 270.0
     exponents = [math.log10(max(p.cost, 1e-6)) for p in points]
+    heights = [p.accuracy for p in points]
     first, last = math.floor(min(exponents) - 0.15), math.ceil(max(exponents) + 0.15)
     floor = max(0.0, math.floor((min(p.interval[0] for p in points) - 0.02) * 20) / 20)
     roof = min(1.0, math.ceil((max(p.interval[1] for p in points) + 0.02) * 20) / 20)
@@ -169,11 +201,14 @@ def cost_chart(points: Sequence[Point]) -> str:
                 x - 8, y, f"{100 * tick:.0f}", 'class="muted" text-anchor="end" dominant-baseline="central"'
             ),
         ]
-    taken: list[tuple[float, float, float]] = []  # start, height and end of the names written so far
+    # Start, height and end of what is written and drawn: names go round both.
+    taken = [(x - 6, y, x + 6) for x, y in (at(*place) for place in zip(exponents, heights, strict=True))]
     for point, exponent in sorted(zip(points, exponents, strict=True), key=lambda pair: -pair[0].accuracy):
         x, y = at(exponent, point.accuracy)
         (_, upper), (_, lower) = at(exponent, point.interval[1]), at(exponent, point.interval[0])
-        about = f"{point.name}: {point.accuracy:.1%}, {point.cost:.3g} s for 1,000 texts"
+        about = words["point"].format(
+            name=point.name, accuracy=f"{point.accuracy:.1%}", cost=f"{point.cost:.3g}"
+        )
         inside = "var(--card)" if point.variant else "var(--accent)"
         shapes.append(
             f"<g><title>{escape(about)}</title>"
@@ -195,17 +230,17 @@ def cost_chart(points: Sequence[Point]) -> str:
         _text(
             left + width / 2,
             top + height + 34,
-            "seconds for 1,000 texts",
+            words["cost_axis"],
             'class="muted" text-anchor="middle"',
         ),
         _text(
             0,
             0,
-            "accuracy %",
+            words["accuracy_axis"],
             f'class="muted" text-anchor="middle" {_turned(11, top + height / 2, -90)}',
         ),
     ]
-    return _svg(left + width + 16, top + height + 42, shapes, "Accuracy against cost", fit=True)
+    return _svg(left + width + 16, top + height + 42, shapes, words["cost"], fit=True)
 
 
 def interval_chart(
@@ -228,17 +263,65 @@ def interval_chart(
     return _svg(width, height, shapes, f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
 
 
+def curve_chart(
+    points: Sequence[tuple[float, float]],
+    last: float,
+    roof: float,
+    title: str,
+    *,
+    percent: bool = False,
+    dots: bool = False,
+) -> str:
+    """A value over the steps of training, from 0 to `roof`.
+
+    The horizontal axis goes from 0 to `last` from the first picture on, so that nothing moves as the
+    line grows. `dots` marks each point, for a few values far apart.
+    """
+    left, top, width, height = 36.0, 26.0, 300.0, 130.0
+    base = top + height
+
+    def at(step: float, value: float) -> tuple[float, float]:
+        share = min(1.0, max(0.0, value / (roof or 1)))
+        return left + width * step / (last or 1), base - height * share
+
+    shapes = [_text(0, 11, title, 'font-weight="600"')]
+    for part in (0, 0.25, 0.5, 0.75, 1):
+        y, value = base - height * part, part * roof
+        shapes += [
+            f'<line class="grid" x1="{left}" x2="{left + width}" y1="{y:.1f}" y2="{y:.1f}"/>',
+            _text(
+                left - 6,
+                y,
+                f"{100 * value:.0f}" if percent else f"{value:.3g}",
+                'class="muted" text-anchor="end" dominant-baseline="central"',
+            ),
+        ]
+    for step in sorted({0, round(last / 2), round(last)}):
+        x, _ = at(step, 0)
+        shapes.append(_text(x, base + 16, f"{step:,}", 'class="muted" text-anchor="middle"'))
+    places = [at(*point) for point in points]
+    if len(places) > 1:
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+        shapes.append(f'<path class="curve" d="M{path}"/>')
+    if dots or len(places) == 1:
+        shapes += [f'<circle class="right" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in places]
+    return _svg(left + width + 14, base + 24, shapes, title)
+
+
 def escape(text: str) -> str:
     """`text` for HTML content and attributes."""
     return html.escape(text, quote=True)
 
 
-def _cell(x: float, y: float, size: int, count: int, share: float, true: str, predicted: str) -> str:
-    kind = "right" if true == predicted else "wrong"
+def _about(count: int, share: float, true: str, predicted: str, words: Mapping[str, str]) -> str:
+    text = words["right" if true == predicted else "wrong"]
+    return text.format(true=true, predicted=predicted, rows=_rows(count, words), share=f"{share:.0%}")
+
+
+def _cell(x: float, y: float, size: int, count: int, share: float, right: bool, about: str) -> str:
+    kind = "right" if right else "wrong"
     # The square root lets one row in fifty still be seen.
     opacity = 0.12 + 0.88 * math.sqrt(share)
-    about = f"{true}: {_rows(count)} ({share:.0%})"
-    about += " right" if kind == "right" else f" taken for {predicted}"
     gap = 1 if size > 12 else 0.5
     shapes = _rect(
         x + gap,
@@ -260,8 +343,8 @@ def _ticks(low: float, high: float) -> list[float]:
     return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
+def _rows(count: int, words: Mapping[str, str]) -> str:
+    return words["one_row"] if count == 1 else words["rows"].format(count=f"{count:,}")
 
 
 def _short(text: str, chars: int) -> str:

@@ -44,8 +44,16 @@ class TrainingError(PromptClfError):
     """Training had to stop; no checkpoint or adapter was published."""
 
 
+class TrainingStop(BaseException):
+    """Raised by a callback to end a training here; a checkpoint is saved first, where any are."""
+
+
 class ArtifactError(PromptClfError):
     """A saved classifier or checkpoint is damaged, incomplete or made for something else."""
+
+
+class StoreError(PromptClfError):
+    """The app's store cannot be read or written, or takes no more."""
 
 
 class MissingPackageError(PromptClfError, ImportError):

@@ -68,7 +68,8 @@ def compare(
     results = []
     for name, classifier in named.items():
         measured = measure(clone(classifier), dataset, _named(progress, name))
-        results.append(_result(Run(name, classifier.mode), measured, dataset))
+        run = Run(name, classifier.mode, seed=getattr(classifier, "seed", 0))
+        results.append(_result(run, measured, dataset))
     return _report(results, [], [], dataset, seed)
 
 
@@ -173,6 +174,8 @@ def _spreads(variants: Sequence[tuple[Run, str, Run]], results: Mapping[str, Res
 
 def _templates(dataset: Dataset, names: Sequence[str]) -> list[str]:
     if list(names) != ["all"]:
+        for name in names:  # a wrong one is told now, not after hours
+            PromptTemplate.load(name)
         return list(dict.fromkeys(names))
     own = PromptTemplate.load(dataset.task.template or "completion")
     pairs = "{pair}" in own.user

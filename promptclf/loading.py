@@ -63,7 +63,9 @@ def load_model(
         raise ModelError(f"quantization: expected one of {', '.join(QUANTIZATIONS)}, got {quantization!r}")
     spec: dict[str, Any] = {"name": str(name), "quantization": quantization, "device": device, "dtype": dtype}
     spec["revision"] = revision
-    key = tuple(spec.values())
+    # A folder may be written anew while what lay there is loaded.
+    files = sorted(Path(name).glob("*.safetensors")) if Path(name).is_dir() else []
+    key = (*spec.values(), *((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
     with _loading:
         model = _loaded.get(key)
         if model is None:

@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class Run:
         """What the result depends on, as 16 hexadecimal digits; finished runs are kept under it."""
         from promptclf.classifier import versions
 
-        template = PromptTemplate.load(self.template).fingerprint if self.template else None
+        template = PromptTemplate.load(self.template or dataset.task.template or "completion").fingerprint
         parts = [asdict(self), dataset.fingerprint, dataset.task.fingerprint, template, versions()]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -126,6 +127,10 @@ def columns(examples: tuple[Example, ...]) -> tuple[list[Any], list[str]]:
 
 def peak_memory_mb() -> float:
     """The largest resident size of this process so far, in MiB."""
+    with suppress(OSError):  # on Linux getrusage counts what the parent held when this process began
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        if found := re.search(r"VmHWM:\s+(\d+) kB", status):
+            return int(found[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
 

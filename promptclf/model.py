@@ -211,11 +211,13 @@ class HFModel:
 
     def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
         """How many tokens each prompt has."""
-        return [len(self.encoder.prompt(prompt)) for prompt in prompts]
+        with self.lock:  # the tokenizer is set anew for each kind of text
+            return [len(self.encoder.prompt(prompt)) for prompt in prompts]
 
     def tokens(self, prompt: Prompt) -> list[tuple[int, str]]:
         """The prompt's token ids, each with the text it stands for."""
-        return [(index, self.tokenizer.decode([index])) for index in self.encoder.prompt(prompt)]
+        with self.lock:
+            return [(index, self.tokenizer.decode([index])) for index in self.encoder.prompt(prompt)]
 
     def _encode(self, prompt: Prompt) -> list[int]:
         limit = self.max_tokens * MAX_CHARS_PER_TOKEN

@@ -99,7 +99,11 @@ class Report:
                 "compare again or update promptclf"
             )
         try:
-            rest = {key: value for key, value in values.items() if key not in ("schema", "timing")}
+            rest = {
+                key: value
+                for key, value in values.items()
+                if key not in ("schema", "schema_version", "timing")
+            }
             for key in ("results", "variants"):
                 rest[key] = [
                     Result.from_dict(entry, values["timing"][entry["name"]]) for entry in values[key]

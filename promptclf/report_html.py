@@ -100,7 +100,8 @@ def page(report: Report) -> str:
 
 def _header(report: Report) -> str:
     facts = [f"{report.rows:,} test rows"]
-    facts += [f"{report.dataset[k]:,} {k} rows" for k in ("train", "validation") if k in report.dataset]
+    split = report.dataset.get("rows", {})
+    facts += [f"{split[name]:,} {name} rows" for name in ("train", "validation") if name in split]
     facts += [f"{len(report.labels)} labels"]
     if fingerprint := report.dataset.get("fingerprint"):
         facts.append(f"data {str(fingerprint)[:12]}")

@@ -14,6 +14,24 @@ MIN_STEPS = 150
 STEPS_PER_LABEL = 8
 
 
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "rank": (1, 1024),
+    "alpha": (1, 65536),
+    "dropout": (0, 0.99),
+    "learning_rate": (1e-12, 1e30),
+    "warmup": (0, 1),
+    "weight_decay": (0, 1e6),
+    "max_grad_norm": (1e-12, 1e30),
+    "batch_size": (1, 65536),
+    "accumulation": (1, 65536),
+    "epochs": (1, 100_000),
+    "min_steps": (0, 10**9),
+    "patience": (1, 100_000),
+    "validation_fraction": (0.001, 0.999),
+    "save_steps": (1, 10**9),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     """How to train. The defaults are what worked best on several data sets with 200 to 6,000 rows.
@@ -70,17 +88,14 @@ class TrainConfig:
         for name, allowed in choices.items():
             if (value := getattr(self, name)) not in allowed:
                 raise TrainingError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
-        for name in ("rank", "alpha", "batch_size", "accumulation", "epochs", "patience"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:  # NaN lies nowhere
+                raise TrainingError(f"{name}: expected {least:g} to {most:g}, got {value}")
         if self.batch_size % self.accumulation:
             raise TrainingError(
                 f"accumulation: expected a divisor of batch_size {self.batch_size}, got {self.accumulation}"
             )
-        if not self.learning_rate > 0 or not 0 <= self.dropout < 1 or not 0 <= self.warmup <= 1:
-            raise TrainingError("expected learning_rate > 0, 0 <= dropout < 1 and 0 <= warmup <= 1")
-        if not 0 < self.validation_fraction < 1:
-            raise TrainingError(f"validation_fraction: expected 0 to 1, got {self.validation_fraction}")
 
     @classmethod
     def names(cls) -> list[str]:

@@ -71,7 +71,7 @@ class Comparison:
             return f"{tie}: they are right and wrong on exactly the same ones"
         if self.rows_needed is None:
             return f"{tie}: each alone is right on {self.only_a:,} of them, so the scores are equal"
-        return f"{tie}; about {_two_digits(self.rows_needed):,} would be needed"
+        return f"{tie}; about {two_digits(self.rows_needed):,} would be needed"
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dictionary that `from_dict` reads back, with the verdict added."""
@@ -240,7 +240,7 @@ def _weights(n: int, resamples: int, rng: np.random.Generator) -> Iterator[NDArr
         yield counts.reshape(width, n).T.astype(np.float64)
 
 
-def _two_digits(count: int) -> int:
+def two_digits(count: int) -> int:
     """`count` rounded up to two significant digits, so that it does not look exact."""
     unit = int(10 ** max(0, len(str(count)) - 2))
     return -(-count // unit) * unit

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
 
@@ -212,6 +212,20 @@ class Example:
         return asdict(self)
 
 
+class Outcome(TypedDict):
+    """What every answer says, whether it comes from Python, the command line or an endpoint."""
+
+    label: str
+    probabilities: dict[str, float]
+    truncated: bool
+
+
+class PredictionDict(Outcome):
+    """A prediction as plain values."""
+
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """A label for a text, with a probability for every label of the task (they sum to 1)."""
@@ -221,7 +235,7 @@ class Prediction:
     probabilities: Mapping[str, float]
     truncated: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> PredictionDict:
         """A plain dictionary with the probabilities in descending order."""
         ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
         return {

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import get_linear_schedule_with_warmup
 
 from promptclf.checkpoints import Checkpoints
-from promptclf.errors import TrainingError
+from promptclf.errors import TrainingError, TrainingStop
 from promptclf.model import HFModel
 from promptclf.settings import TrainConfig
 
@@ -242,7 +242,7 @@ class _Run:
         loader = DataLoader(Rows(rows), micro, sampler=sampler, collate_fn=collate, generator=own)
         per_epoch = len(sampler) // config.batch_size
         self.epochs = max(config.epochs, math.ceil(min_steps / per_epoch))
-        self.steps = self.epochs * per_epoch
+        self.steps, self.min_steps = self.epochs * per_epoch, min_steps
         with model.lock, model.adapters.using(adapter):
             self.parameters = model.adapters.parameters(adapter)
             optimizer = make_optimizer(config, self.parameters)
@@ -361,11 +361,19 @@ class _Run:
         return int(best["epoch"])
 
     def _stalled(self) -> bool:
-        return bool(self.history) and self.epoch - self._best_epoch() >= self.config.patience
+        if not self.history or self.step < self.min_steps:
+            return False
+        return self.epoch - self._best_epoch() >= self.config.patience
 
     def _tell(self, event: str, **values: Any) -> None:
-        if self.callback and self.accelerator.is_main_process:
+        if not self.callback or not self.accelerator.is_main_process:
+            return
+        try:
             self.callback({"event": event, **values})
+        except TrainingStop:
+            if self.checkpoints and self.accelerator.num_processes == 1:
+                self.checkpoints.save()
+            raise
 
 
 def make_optimizer(config: TrainConfig, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:

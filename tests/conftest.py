@@ -25,6 +25,7 @@ from promptclf.errors import ModelError
 from promptclf.task import Example, Task
 
 if TYPE_CHECKING:
+    from live import Live
     from promptclf.data import Dataset
     from promptclf.model import HFModel
 
@@ -192,3 +193,15 @@ def embedded(promptclf_home: Path) -> HFModel:
     except ModelError as missing:
         pytest.skip(str(missing))
     return load_model("embedded", device="cpu")
+
+
+# ---- the app's endpoints -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A running server with a fake model; 8 calls may wait. Leave no unfinished job behind."""
+    from live import live
+
+    with live(tmp_path_factory.mktemp("server"), queue=8) as running:
+        yield running

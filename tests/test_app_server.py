@@ -72,7 +72,7 @@ def _keep_a_prior(model: HFModel) -> None:
     """A prior from a few texts, where the server looks for one: estimating it takes minutes."""
     data = load_dataset("support")
     classifier = ZeroShotClassifier(data.task, model, calibration="prior", truncate=True)
-    folder = Service(model).kept(data)
+    folder = Service(model).ready.prior_folder(data)
     folder.parent.mkdir(parents=True, exist_ok=True)
     classifier.fit([example.text for example in data.train[:8]]).save_pretrained(folder)
 
@@ -97,7 +97,8 @@ def test_one_line_tells_the_address(server: Server) -> None:
 def test_classify(client: Any, mode: str) -> None:
     answer = client.predict(text=TEXT, mode=mode, api_name="/classify")
 
-    assert set(answer) == {"label", "probabilities", "mode", "milliseconds", "truncated", "model"}
+    shown = {"schema_version", "label", "probabilities", "mode", "milliseconds", "truncated", "model"}
+    assert set(answer) == shown
     assert answer["mode"] == mode
     assert len(answer["probabilities"]) == 10
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
@@ -140,14 +141,14 @@ def test_compare(client: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"text": ""}, "text: expected some text"),
-        ({"text": 5}, "text: expected text, got 5"),
-        ({"text": "x" * 20_001}, "text: expected at most 20,000 characters"),
+        ({"text": ""}, "text: expected text of 1 to 20,000 characters, got none"),
+        ({"text": 5}, "text: expected text of 1 to 20,000 characters, got 5"),
+        ({"text": "x" * 20_001}, "text: expected text of 1 to 20,000 characters, got 20,001"),
         ({"text": "x", "mode": "magic"}, "mode: expected one of zero-shot, few-shot, lora"),
         ({"text": "x", "mode": "few-shot", "labels": ["a", "b"]}, "mode: Few-shot needs labelled examples"),
-        ({"text": "x", "task": "other"}, "task: expected one of support"),
+        ({"text": "x", "task": "other"}, "task: expected one of support or a data set"),
         ({"text": "x", "labels": "refund"}, "labels: expected a list"),
-        ({"text": "x", "labels": ["a"]}, "labels: expected 2 to 100 labels, got 1"),
+        ({"text": "x", "labels": ["a"]}, "labels: expected a list of 2 to 100 labels"),
     ],
 )
 def test_wrong_arguments(client: Any, arguments: dict[str, Any], message: str) -> None:

@@ -85,5 +85,16 @@ def test_a_temperature_keeps_the_order_of_labels() -> None:
 
 def test_scores_that_are_always_right_or_wrong_have_a_bounded_temperature() -> None:
     scores, truth = np.array([[5.0, 0.0], [0.0, 5.0]]), np.array([0, 1])
-    assert 0.05 <= fit_temperature(scores, truth) < 0.2
-    assert 15 < fit_temperature(scores, 1 - truth) <= 20
+    assert 0.05 <= fit_temperature(scores, truth) < 1
+    assert 2 < fit_temperature(scores, 1 - truth) < 10
+    many = np.tile(scores, (500, 1)), np.tile(truth, 500)
+    assert 0.05 <= fit_temperature(*many) < 0.7
+    assert 15 < fit_temperature(many[0], 1 - many[1]) <= 20
+
+
+def test_rows_that_are_all_right_do_not_make_it_certain() -> None:
+    scores = np.array([[1.0, 0.0], [0.0, 1.0]] * 3)
+    temperature = fit_temperature(scores, np.array([0, 1] * 3))
+    assert 0.2 < temperature < 1
+    many = fit_temperature(np.tile(scores, (100, 1)), np.array([0, 1] * 300))
+    assert many < temperature  # more rows, more evidence

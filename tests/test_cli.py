@@ -32,7 +32,7 @@ from promptclf.settings import TrainConfig
 from promptclf.task import Task
 from readme_help import all_help
 
-COMMANDS = ("classify", "compare", "train", "evaluate", "doctor", "prompt", "tasks", "serve")
+COMMANDS = ("classify", "compare", "deploy", "train", "evaluate", "doctor", "prompt", "tasks", "serve")
 LABELS = "billing,delivery,account"
 Call = Callable[..., Result]
 
@@ -168,8 +168,13 @@ def test_usage_errors_are_one_line(call: Call, args: list[str], said: str) -> No
         (["compare", "--task", "support", "--modes", "magic"], "modes: expected"),
         (["compare", "--task", "support", "--quantization", "int4"], "none, int8, nf4"),
         (["train", "--out", "x"], "expected --data or --task"),
-        (["train", "--out", "x", "--task", "support", "--rank", "0"], "rank: expected at least 1"),
+        (["train", "--out", "x", "--task", "support", "--rank", "0"], "rank: expected 1 to 1024"),
         (["train", "--out", "x", "--task", "support", "--resume"], "--checkpoints"),
+        (["train", "--out", "x", "--task", "support", "--weight-decay", "-1"], "weight_decay: expected 0 to"),
+        (["train", "--out", "x", "--task", "support", "--checkpoints", "x/checkpoints"], "apart from --out"),
+        (["train", "--out", "/proc/x", "--task", "support"], "--out /proc/x: cannot be written"),
+        (["evaluate", "x", "--task", "support", "--out", "/proc/x"], "--out /proc/x: cannot be written"),
+        (["compare", "--task", "support", "--templates", "nope"], "no prompt template 'nope'"),
         (["evaluate", "x"], "expected --data or --task"),
         (["evaluate", "missing", "--task", "support"], "no saved classifier 'missing'"),
         (["evaluate", "x", "--task", "support", "--all-rows"], "--all-rows"),
@@ -186,6 +191,21 @@ def test_user_errors_are_one_line(
     monkeypatch.chdir(tmp_path)
     assert said in failed(call(*args))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_read_is_not_written_to(call: Call, fake: FakeModel, folder: Path) -> None:
+    train = folder / "train.csv"
+    before = train.read_bytes()
+    said = failed(call("classify", "text", "--data", str(train), "--mode", "few-shot", "--out", str(train)))
+    assert "this is the file to read" in said and train.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_a_report_is_not_written_into_a_classifier(call: Call, tmp_path: Path, command: str) -> None:
+    (tmp_path / "MANIFEST.json").write_text("{}")
+    args = [command, "x"] if command == "evaluate" else [command]
+    said = failed(call(*args, "--task", "support", "--out", str(tmp_path)))
+    assert "a saved classifier is there; choose another folder" in said
 
 
 def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +264,7 @@ def test_classify_arguments(call: Call, fake: FakeModel) -> None:
 def test_classify_json(call: Call, fake: FakeModel) -> None:
     result = call("classify", "--labels", LABELS, "--json", "my “parcel”")
     found = json.loads(result.stdout)
-    assert list(found)[:2] == ["predictions", "model"]
+    assert list(found)[:3] == ["schema_version", "predictions", "model"]
     (prediction,) = found["predictions"]
     assert (prediction["text"], prediction["label"]) == ("my “parcel”", "delivery")
     assert sum(prediction["probabilities"].values()) == pytest.approx(1)
@@ -488,8 +508,8 @@ def test_train_evaluate_and_classify_with_what_was_saved(
     monkeypatch.setattr("promptclf.cli.common.PACKAGED_TASKS", tmp_path / "tasks")
     shipped = call("classify", "--task", "support", "--mode", "lora", *base, "--json", "my parcel")
     assert json.loads(shipped.stdout)["predictions"] == json.loads(classified.stdout)["predictions"]
-    (saved / "README.md").write_text("changed", encoding="utf-8")
-    assert "README.md is damaged" in failed(call("classify", "--adapter", saved, *base, "x"))
+    (saved / "adapter_config.json").write_text("{}", encoding="utf-8")
+    assert "adapter_config.json is damaged" in failed(call("classify", "--adapter", saved, *base, "x"))
 
 
 def test_train_prints_a_table(call: Call, folder: Path, tiny_llama: Path, tmp_path: Path) -> None:
@@ -569,14 +589,15 @@ def test_prompt_shows_few_shot_examples_of_the_train_split(call: Call, tiny_llam
 
 
 def test_prompt_list(call: Call) -> None:
-    names = [template["name"] for template in json.loads(call("prompt", "list", "--json").stdout)]
+    listed = json.loads(call("prompt", "list", "--json").stdout)["templates"]
+    names = [template["name"] for template in listed]
     assert names == sorted(names)
     assert "completion" in names
     assert [line.split()[0] for line in call("prompt").stdout.splitlines()] == names
 
 
 def test_tasks(call: Call) -> None:
-    (support,) = json.loads(call("tasks", "--json").stdout)
+    (support,) = json.loads(call("tasks", "--json").stdout)["tasks"]
     shown = json.loads(call("tasks", "show", "support", "--json").stdout)
     assert {key: shown[key] for key in support} == support
     assert shown["rows"]["test"] >= 250

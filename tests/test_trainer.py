@@ -49,6 +49,15 @@ def losses(model: HFModel, config: TrainConfig, count: int = 20, **options: Any)
     return found
 
 
+def test_no_run_is_stopped_before_its_least_number_of_steps(model: HFModel) -> None:
+    """With few rows an epoch is a few steps: patience in epochs would end a run before it began."""
+    config = TrainConfig(
+        rank=2, alpha=4, batch_size=8, epochs=1, min_steps=30, patience=1, learning_rate=1e-12
+    )
+    assert len(losses(model, config, count=20)) == 30
+    assert len(losses(model, replace(config, min_steps=1, epochs=10), count=20)) == 6  # here it is patience
+
+
 # ---- the order of rows ----------------------------------------------------------------------------
 
 
@@ -269,14 +278,19 @@ def test_the_learning_rate_rises_and_falls(model: HFModel, monkeypatch: pytest.M
         ({"loss": "mse"}, "loss: expected one of vocabulary, labels, got 'mse'"),
         ({"optimizer": "lion"}, "optimizer: expected one of adamw, sgd, adamw8bit, got 'lion'"),
         ({"class_weights": "auto"}, "class_weights: expected one of none, balanced, got 'auto'"),
-        ({"rank": 0}, "rank: expected at least 1, got 0"),
-        ({"epochs": -1}, "epochs: expected at least 1, got -1"),
+        ({"rank": 0}, "rank: expected 1 to 1024, got 0"),
+        ({"epochs": -1}, "epochs: expected 1 to 100000, got -1"),
         ({"accumulation": 3}, "accumulation: expected a divisor of batch_size 8, got 3"),
-        ({"learning_rate": 0.0}, "expected learning_rate > 0"),
-        ({"learning_rate": float("nan")}, "expected learning_rate > 0"),
-        ({"dropout": 1.0}, "0 <= dropout < 1"),
-        ({"warmup": 2.0}, "0 <= warmup <= 1"),
-        ({"validation_fraction": 1.0}, "validation_fraction: expected 0 to 1, got 1.0"),
+        ({"learning_rate": 0.0}, "learning_rate: expected 1e-12 to 1e"),
+        ({"learning_rate": float("nan")}, "learning_rate: .* got nan"),
+        ({"rank": 100_000}, "rank: expected 1 to 1024, got 100000"),
+        ({"weight_decay": -1.0}, "weight_decay: expected 0 to"),
+        ({"max_grad_norm": -1.0}, "max_grad_norm: expected"),
+        ({"min_steps": -5}, "min_steps: expected 0 to"),
+        ({"save_steps": 0}, "save_steps: expected 1 to"),
+        ({"dropout": 1.0}, "dropout: expected 0 to 0.99, got 1.0"),
+        ({"warmup": 2.0}, "warmup: expected 0 to 1, got 2.0"),
+        ({"validation_fraction": 1.0}, "validation_fraction: expected 0.001 to 0.999, got 1.0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any], message: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from promptclf import __version__
-from promptclf.cli import classify, compare, doctor, evaluate, prompt, serve, tasks, train
+from promptclf.cli import classify, compare, deploy, doctor, evaluate, prompt, serve, tasks, train
 from promptclf.cli.common import Verbose
 from promptclf.cli.frame import Commands, emit, prepare_process
 
@@ -27,6 +27,7 @@ app.command("doctor")(doctor.run)
 app.add_typer(prompt.app, name="prompt")
 app.add_typer(tasks.app, name="tasks")
 app.command("serve")(serve.run)
+app.command("deploy")(deploy.run)
 
 
 def _version(wanted: bool) -> None:

@@ -89,7 +89,7 @@ def run(
 
     Example: promptclf classify --task support --mode lora --file mails.csv --out out.csv
     """
-    check_out(out, file)
+    check_out(out, file, data, task)
     common.check_mode(mode or "zero-shot")
     inputs = read_inputs(texts, file, columns)
     saved = adapter or (common.packaged_adapter(task) if mode == "lora" else None)

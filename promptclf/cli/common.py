@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from promptclf.artifacts import MANIFEST
 from promptclf.cli.frame import say, set_verbosity
-from promptclf.errors import PromptClfError
+from promptclf.errors import ArtifactError, PromptClfError
 from promptclf.task import PACKAGED_TASKS, Task, packaged_tasks
 
 if TYPE_CHECKING:
@@ -204,3 +206,32 @@ def check_mode(mode: str) -> str:
     if mode not in MODES:
         raise PromptClfError(f"--mode: expected one of {', '.join(MODES)}, got {mode!r}")
     return mode
+
+
+def check_folder(out: str | None, *, replaces: bool = False) -> None:
+    """Refuse before any work what could not be written after it.
+
+    Parameters
+    ----------
+    out
+        The folder of --out.
+    replaces
+        Whether a classifier may lie there, which is then replaced; else a folder may hold anything but one.
+    """
+    if out is None:
+        return
+    folder, option = Path(out), f"--out {out}"
+    if folder.exists() and not folder.is_dir():
+        raise ArtifactError(f"{option}: expected a folder, got a file; choose another name")
+    saved = (folder / MANIFEST).is_file()
+    if saved and not replaces:
+        raise ArtifactError(f"{option}: a saved classifier is there; choose another folder")
+    if replaces and not saved and folder.is_dir() and any(folder.iterdir()):
+        raise ArtifactError(f"{option} exists and was not made by promptclf; choose another place")
+    place = folder.absolute() if folder.is_dir() and not replaces else folder.absolute().parent
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ArtifactError(f"{option}: cannot be written ({reason}); choose another place") from error

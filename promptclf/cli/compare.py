@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from promptclf.cli import common
-from promptclf.cli.frame import emit, say
-from promptclf.errors import ArtifactError, PromptClfError
+from promptclf.cli.frame import emit, emit_json, say
+from promptclf.errors import PromptClfError
 
 QUANTIZATIONS = ("none", "int8", "nf4")
 
@@ -76,8 +76,7 @@ def run(
         raise PromptClfError(
             f"--quantization: expected some of {', '.join(QUANTIZATIONS)}, got {unknown[0]!r}"
         )
-    if out is not None and Path(out).exists() and not Path(out).is_dir():
-        raise ArtifactError(f"--out {out}: expected a folder, got a file; choose another name")
+    common.check_folder(out)
     dataset = common.load_data(data, task, columns).limit(rows=rows, test_rows=limit, seed=seed)
     from promptclf.cli.progress import Progress
     from promptclf.evaluate import run_comparison
@@ -106,4 +105,7 @@ def run(
         progress.close()
     if out is not None:
         say(f"report: {Path(out) / 'report.html'}")
-    emit((report.to_json() if as_json else report.to_table()).rstrip("\n"))
+    if as_json:
+        emit_json(report.to_dict())
+    else:
+        emit(report.to_table().rstrip("\n"))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptclf.cli import common
-from promptclf.cli.frame import emit, say
-from promptclf.errors import ArtifactError, PromptClfError
+from promptclf.cli.frame import emit, emit_json, say
+from promptclf.errors import PromptClfError
 from promptclf.task import Task, packaged_tasks
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def run(
 
     Example: promptclf evaluate support-lora --task support
     """
-    if out is not None and Path(out).is_file():
-        raise ArtifactError(f"--out {out}: expected a folder, got a file; choose another name")
+    common.check_folder(out)
     if data is None and task is None:
         known = ", ".join(packaged_tasks())
         raise PromptClfError(f"expected --data or --task to score on, got neither; packaged tasks: {known}")
@@ -65,7 +64,10 @@ def run(
     if out is not None:
         report.save(out, dataset.test)
         say(f"report: {Path(out) / 'report.html'}")
-    emit((report.to_json() if as_json else report.to_table()).rstrip("\n"))
+    if as_json:
+        emit_json(report.to_dict())
+    else:
+        emit(report.to_table().rstrip("\n"))
 
 
 def _single(data: str | None, columns: str | None) -> Source:

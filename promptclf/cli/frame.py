@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -138,9 +138,12 @@ def emit(text: str) -> None:
         print(text, flush=True)
 
 
-def emit_json(value: Any) -> None:
-    """A result as JSON on standard output."""
-    emit(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+def emit_json(value: Mapping[str, Any]) -> None:
+    """A result as JSON on standard output, with the version of the schema."""
+    from promptclf.schema import SCHEMA_VERSION
+
+    versioned = {"schema_version": SCHEMA_VERSION, **value}
+    emit(json.dumps(versioned, indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def one_line(text: str) -> str:

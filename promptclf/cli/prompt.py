@@ -29,7 +29,8 @@ def list_templates(as_json: common.Json = False, verbose: common.Verbose = 0) ->
     """List the packaged prompt templates."""
     templates = [PromptTemplate.load(name) for name in packaged_templates()]
     if as_json:
-        emit_json([{**template.to_dict(), "fingerprint": template.fingerprint} for template in templates])
+        listed = [{**template.to_dict(), "fingerprint": template.fingerprint} for template in templates]
+        emit_json({"templates": listed})
         return
     width = max(len(template.name) for template in templates)
     for template in templates:

@@ -24,7 +24,7 @@ def list_tasks(as_json: common.Json = False, verbose: common.Verbose = 0) -> Non
     """List the packaged tasks."""
     tasks = [Task.load(name) for name in packaged_tasks()]
     if as_json:
-        emit_json([task.to_dict() for task in tasks])
+        emit_json({"tasks": [task.to_dict() for task in tasks]})
         return
     width = max((len(task.name) for task in tasks), default=0)
     for task in tasks:

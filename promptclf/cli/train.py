@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from promptclf.artifacts import MANIFEST
 from promptclf.cli import common
 from promptclf.cli.frame import emit, emit_json, is_main_process, say
 from promptclf.errors import ArtifactError, PromptClfError
@@ -106,7 +105,8 @@ def run(
     config = TrainConfig(
         **{**settings, "target_modules": modules[0] if len(modules) == 1 else tuple(modules)}
     )
-    _check_folder(Path(out))
+    common.check_folder(out, replaces=True)
+    _check_apart(Path(out), checkpoints)
     dataset = common.load_data(data, task, columns).limit(rows=rows, seed=seed)
     from promptclf.cli.progress import Progress
     from promptclf.lora import LoraClassifier
@@ -134,6 +134,8 @@ def run(
         progress.close()
         _leave_processes()
     if is_main_process():
+        if Path(out).exists():
+            say(f"{out}: the classifier that was there is replaced")
         classifier.save_pretrained(out)
         _show(classifier, dataset, out, as_json)
 
@@ -167,10 +169,13 @@ def _show(classifier: LoraClassifier, dataset: Dataset, out: str, as_json: bool)
     emit(f"saved to {out}")
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse before training what saving would refuse after it."""
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file()):
-        raise ArtifactError(f"--out {folder} exists and was not made by promptclf; choose another place")
+def _check_apart(out: Path, checkpoints: str | None) -> None:
+    """Saving replaces the whole folder, so nothing else may lie in it."""
+    if checkpoints is None:
+        return
+    place, other = out.resolve(), Path(checkpoints).resolve()
+    if place == other or place in other.parents or other in place.parents:
+        raise ArtifactError("--checkpoints: expected a folder apart from --out; choose another place")
 
 
 def _leave_processes() -> None:

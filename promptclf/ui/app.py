@@ -1,38 +1,81 @@
-"""The page: a panel with task and labels beside the tabs, and the endpoints."""
+"""The page: a panel beside the tabs, and the endpoints."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import gradio as gr
 
-from promptclf.ui import cards
+from promptclf.embedded import home
+from promptclf.jobs import Jobs
+from promptclf.store import Store
 from promptclf.ui.api import add_endpoints
+from promptclf.ui.choices import connect
 from promptclf.ui.classify import classify_tab
 from promptclf.ui.compare import compare_tab
+from promptclf.ui.context import Context
+from promptclf.ui.data import data_tab
+from promptclf.ui.evaluate import evaluate_tab
+from promptclf.ui.guard import GuardedBlocks
+from promptclf.ui.panel import build_panel
+from promptclf.ui.prompts import prompts_tab
 from promptclf.ui.service import Service
-from promptclf.ui.shared import QUICK, build_panel
+from promptclf.ui.train import train_tab
+from promptclf.ui.visitor import token_state
+from promptclf.ui.words import i18n
+from promptclf.ui.zerogpu import on_zero_gpu
+
+DELETED = (600, 3600)  # seconds: every ten minutes, files of visitors that are an hour old
+TABS: dict[str, Callable[[Context], None]] = {
+    "classify": classify_tab,
+    "compare": compare_tab,
+    "evaluate": evaluate_tab,
+    "train": train_tab,
+    "data": data_tab,
+    "prompts": prompts_tab,
+}
 
 
-def build_app(service: Service | None = None) -> gr.Blocks:
+class App(GuardedBlocks):
+    """The page, with what stands behind it: see `Context`."""
+
+    context: Context
+
+
+def build_app(service: Service | None = None, jobs: Jobs | None = None) -> App:
     """Build the app; it is launched with ``launch(**launch_settings())``.
 
     Parameters
     ----------
     service
         What answers; default: one that loads the embedded model at the first question.
+    jobs
+        Long work; default: kept in promptclf's home. The caller starts and closes it.
     """
     service = service or Service()
-    demo = gr.Blocks(title="promptclf", analytics_enabled=False)
+    if jobs is None:
+        jobs = Jobs(
+            Store(home() / "app"),
+            model=service.model_name,
+            quantization=service.quantization,
+            training=not on_zero_gpu(),
+        )
+    service.ready.store = jobs.store
+    demo = App(title="promptclf", analytics_enabled=False, delete_cache=DELETED)
     with demo:
+        token = token_state(jobs.store.folder)
         with gr.Row(elem_id="pc-page"):
             with gr.Column(elem_id="pc-panel", scale=0, min_width=260):
-                header = gr.HTML(cards.header(service.model_words))
-                panel = build_panel()
-            with gr.Column(elem_id="pc-main", scale=1, min_width=320), gr.Tabs():
-                with gr.Tab("Classify"):
-                    classify_tab(service, panel)
-                with gr.Tab("Compare"):
-                    compare_tab(service, panel)
-        demo.load(lambda: cards.header(service.model_words), None, header, **QUICK)
-        add_endpoints(service)
+                panel = build_panel(service)
+            demo.context = Context(service, jobs, jobs.store, panel, token)
+            with gr.Column(elem_id="pc-main", scale=1, min_width=320), gr.Tabs(elem_id="pc-tabs"):
+                for name, build in TABS.items():
+                    if name == "train" and not jobs.training:
+                        continue
+                    with gr.Tab(i18n(f"tab_{name}"), id=name, elem_id=f"pc-tab-{name}"):
+                        gr.HTML(f"<h2>{i18n(f'tab_{name}')}</h2>", elem_classes="pc-hidden")
+                        build(demo.context)
+        connect(demo, demo.context)
+        add_endpoints(demo.context)
     demo.queue(max_size=32, default_concurrency_limit=2, api_open=False)
     return demo

@@ -5,28 +5,51 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from promptclf.ui.service import TITLES, Answer
+from promptclf.ui.answer import Answer
+from promptclf.ui.words import Language, say
 
 SHOWN = 5
 CONFIDENT, LIKELY = 0.75, 0.5
 
 
-def answer_card(answer: Answer, *, heading: str | None = None) -> str:
-    """Label, how sure the mode is, a bar for each of the most probable labels, mode and time."""
+def answer_card(
+    answer: Answer,
+    language: Language = "en",
+    *,
+    heading: str | None = None,
+    actions: str = "",
+    part: str = "",
+) -> str:
+    """Label, how sure the mode is, a bar for each of the most probable labels, mode and time.
+
+    Parameters
+    ----------
+    answer
+        What to show.
+    language
+        Of the words around it.
+    heading
+        Stands above the label, in place of the mode's name below it.
+    actions, part
+        HTML for the foot of the card, and below it.
+    """
     top = answer.probabilities[answer.label]
     shown = list(answer.probabilities.items())[:SHOWN]
     bars = "".join(_bar(label, p, leads=number == 0) for number, (label, p) in enumerate(shown))
     if more := len(answer.probabilities) - len(shown):
         rest = max(0.0, 1 - sum(p for _, p in shown))
-        bars += f'<li class="pc-rest"><span>{more} more</span><span></span><b>{_percent(rest)}</b></li>'
-    meta = [] if heading else [TITLES[answer.mode]]
-    meta.append(_duration(answer.milliseconds))
+        words = escape(say(language, "card_more", count=more))
+        bars += f'<li class="pc-rest"><span>{words}</span><span></span><b>{percent(rest)}</b></li>'
+    meta = [] if heading else [say(language, f"mode_{answer.mode}")]
+    meta.append(duration(answer.milliseconds))
     if answer.truncated:
-        meta.append("only the beginning was read")
+        meta.append(say(language, "card_cut"))
+    name = escape(say(language, "card_answer", label=answer.label))
     return (
-        f'<article class="pc-card" aria-label="Answer: {escape(answer.label)}">{_heading(heading)}'
-        f'<h3 dir="auto">{escape(answer.label)} {_pill(top)}</h3><ul class="pc-bars">{bars}</ul>'
-        f'<p class="pc-meta">{escape(" · ".join(meta))}</p></article>'
+        f'<article class="pc-card" aria-label="{name}">{_heading(heading)}'
+        f'<h3 dir="auto">{escape(answer.label)} {_pill(top, language)}</h3><ul class="pc-bars">{bars}</ul>'
+        f'<div class="pc-foot"><p class="pc-meta">{escape(" · ".join(meta))}</p>{actions}</div>'
+        f"{part}</article>"
     )
 
 
@@ -37,18 +60,13 @@ def note_card(message: str, *, heading: str | None = None) -> str:
     )
 
 
-def waiting_card(message: str, *, heading: str | None = None) -> str:
-    """An answer to come."""
+def waiting_card(message: str, *, heading: str | None = None, labels: int = SHOWN) -> str:
+    """An answer to come, as high as the answer will be: `labels` of them to choose from."""
+    rows = min(labels, SHOWN) + (labels > SHOWN)
     return (
-        f'<article class="pc-card pc-waiting" aria-busy="true">{_heading(heading)}'
-        f'<i></i><i></i><i></i><p class="pc-meta">{escape(message)}</p></article>'
+        f'<article class="pc-card pc-waiting" aria-busy="true">{_heading(heading)}<i></i>'
+        f'{"<i></i>" * rows}<div class="pc-foot"><p class="pc-meta">{escape(message)}</p></div></article>'
     )
-
-
-def thread(turns: Iterable[tuple[str, str]]) -> str:
-    """A conversation: what was asked, as text, and the card for it, as HTML."""
-    rows = [f'<p class="pc-asked" dir="auto">{escape(text)}</p>{card}' for text, card in turns]
-    return f'<section class="pc-thread" role="log" aria-label="Answers">{"".join(rows)}</section>'
 
 
 def side_by_side(cards: Sequence[str], sentence: str) -> str:
@@ -57,12 +75,9 @@ def side_by_side(cards: Sequence[str], sentence: str) -> str:
     return f'{lead}<section class="pc-columns">{"".join(cards)}</section>'
 
 
-def header(model: str) -> str:
-    """The app's name, what it is for, and the model behind it."""
-    return (
-        '<header class="pc-header"><h1>promptclf</h1><p>Is a prompt enough, do a few examples help, '
-        f'or should I fine-tune?</p><p class="pc-meta">{escape(model)}</p></header>'
-    )
+def model_line(model: str) -> str:
+    """The model behind the answers."""
+    return f'<p class="pc-meta">{escape(model)}</p>'
 
 
 def empty(message: str) -> str:
@@ -72,13 +87,42 @@ def empty(message: str) -> str:
 
 def hint(message: str) -> str:
     """A line of explanation."""
-    return f'<p class="pc-hint">{escape(message)}</p>'
+    return f'<p class="pc-hint">{escape(message)}</p>' if message else ""
 
 
-def label_list(labels: Sequence[str]) -> str:
-    """The labels of a task."""
-    items = "".join(f"<li>{escape(label)}</li>" for label in labels)
-    return f'<p class="pc-legend">{len(labels)} labels</p><ul class="pc-labels">{items}</ul>'
+def error(message: str) -> str:
+    """What is wrong, beside what is wrong."""
+    return f'<p class="pc-error" role="alert" dir="auto">{escape(message)}</p>' if message else ""
+
+
+def progress(done: int, of: int, message: str) -> str:
+    """A bar that fills, and a line about it."""
+    share = 100 * done / max(1, of)
+    return (
+        f'<div class="pc-progress" role="progressbar" aria-valuenow="{done}" aria-valuemin="0" '
+        f'aria-valuemax="{of}" aria-label="{escape(message)}"><span style="width:{share:.1f}%"></span></div>'
+        f'<p class="pc-meta">{escape(message)}</p>'
+    )
+
+
+def shares(counts: Iterable[tuple[str, int]], of: int) -> str:
+    """How often each label was given, as bars."""
+    rows = "".join(
+        f'<li><span dir="auto" title="{escape(label)}">{escape(label)}</span>{_track(count / max(1, of))}'
+        f"<b>{count}</b></li>"
+        for label, count in counts
+    )
+    return f'<ul class="pc-bars">{rows}</ul>'
+
+
+def percent(p: float) -> str:
+    """A share; what is not quite 0 or 1 is not shown as such."""
+    return "&lt;1%" if 0 < p < 0.005 else "&gt;99%" if 0.995 <= p < 1 else f"{p:.0%}"
+
+
+def duration(milliseconds: float) -> str:
+    """A time in the unit that suits it."""
+    return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
 
 
 def _heading(text: str | None) -> str:
@@ -86,26 +130,16 @@ def _heading(text: str | None) -> str:
 
 
 def _bar(label: str, p: float, *, leads: bool) -> str:
-    kind = "pc-lead" if leads else ""
+    kind = ' class="pc-lead"' if leads else ""
     name = escape(label)
-    return (
-        f'<li class="{kind}"><span dir="auto" title="{name}">{name}</span>'
-        f'<span class="pc-track" aria-hidden="true"><span style="width:{100 * p:.1f}%"></span></span>'
-        f"<b>{_percent(p)}</b></li>"
-    )
+    return f'<li{kind}><span dir="auto" title="{name}">{name}</span>{_track(p)}<b>{percent(p)}</b></li>'
 
 
-def _pill(p: float) -> str:
-    kind, words = (
-        ("sure", "confident") if p >= CONFIDENT else ("fair", "likely") if p >= LIKELY else ("low", "unsure")
-    )
-    return f'<span class="pc-pill pc-{kind}">{words}</span>'
+def _track(share: float) -> str:
+    return f'<span class="pc-track" aria-hidden="true"><span style="width:{100 * share:.1f}%"></span></span>'
 
 
-def _percent(p: float) -> str:
-    text = "&lt;1%" if 0 < p < 0.005 else "&gt;99%" if 0.995 <= p < 1 else f"{p:.0%}"
-    return text
-
-
-def _duration(milliseconds: float) -> str:
-    return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
+def _pill(p: float, language: Language) -> str:
+    kind = "sure" if p >= CONFIDENT else "fair" if p >= LIKELY else "low"
+    why = escape(say(language, f"pill_{kind}_why"))
+    return f'<span class="pc-pill pc-{kind}" title="{why}">{escape(say(language, f"pill_{kind}"))}</span>'

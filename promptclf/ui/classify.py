@@ -2,142 +2,239 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
+import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from promptclf.errors import PromptClfError
-from promptclf.modes import MODES
-from promptclf.ui import cards
-from promptclf.ui.service import TITLES, Service
-from promptclf.ui.shared import ANSWERING, EXAMPLES, HINTS, OWN, QUICK, Panel, chosen, text_box, waiting
+from promptclf.ui.context import Context
+from promptclf.ui.conversation import History, Turn
+from promptclf.ui.feedback import feedback_list
+from promptclf.ui.files import file_part
+from promptclf.ui.shared import ANSWERING, QUICK, chosen, examples, text_box, trouble, waiting
+from promptclf.ui.thread import render
+from promptclf.ui.visitor import owner
+from promptclf.ui.words import Language, i18n, language_of, say
+from promptclf.ui.zerogpu import feedback_is_lost
 
-logger = logging.getLogger(__name__)
+SCRIPT = Path(__file__).with_name("thread.js")
+FORGOTTEN_AFTER = 3600  # seconds without a visit
+CHIPS = """
+element.addEventListener("click", (event) => {
+  const chip = event.target.closest("[data-number]");
+  if (chip) trigger("click", { number: Number(chip.dataset.number) });
+});
+"""
+# The box is emptied before the answer comes: a visitor who types on keeps every letter. An example that
+# was asked by its button takes the one in the box with it.
+EMPTY = """
+(...values) => {
+  const box = document.querySelector("#pc-box textarea");
+  if (IF) {
+    box.value = "";
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+  return values;
+}
+"""
+EMPTY_SENT = EMPTY.replace("IF", "box.value.trim()")
+EMPTY_FIRST = EMPTY.replace("IF", 'document.querySelector("#pc-thread .pc-empty")')
+# The first example stands in the box: typing replaces it.
+SELECT = """
+() => document.querySelector("#pc-thread .pc-empty") && document.querySelector("#pc-box textarea").select()
+"""
 
-KEPT = 50
-SHOWN_CHARS = 2_000
-WELCOME = "Pick an example, or write a text of your own."
+
+class Chat:
+    """Handlers of the tab's events."""
+
+    def __init__(self, context: Context) -> None:
+        self.service, self.store = context.service, context.store
+
+    def ask(
+        self,
+        text: str,
+        mode: str,
+        task: str,
+        labels: str,
+        adapter: str | None,
+        token: Any,
+        history: History,
+        request: gr.Request,
+    ) -> tuple[Any, str]:
+        """Show the text at once, with a card that waits for the answer or says what is wrong."""
+        language, text = language_of(request), text or ""
+        if not text.strip():
+            return gr.Textbox(), self._view(history, language)
+        turn = history.add(text, mode)
+        try:
+            options = chosen(self.service, task, labels, adapter, token)
+            turn.question = self.service.question(text, mode, **options)
+            turn.task = str(options.get("task", "own"))
+            history.waiting.append(turn)
+        except Exception as error:  # a bug must not leave a card that waits for ever
+            turn.note = trouble(error, language)
+        running = bool(history.waiting)
+        box = gr.Textbox(submit_btn=not running, stop_btn=running)
+        return box, self._view(history, language)
+
+    def try_example(
+        self,
+        mode: str,
+        task: str,
+        labels: str,
+        adapter: str | None,
+        token: Any,
+        history: History,
+        event: gr.EventData,
+        request: gr.Request,
+    ) -> tuple[Any, str]:
+        """Ask one of the examples."""
+        texts = examples(self.service, task, token)
+        number = event._data.get("number") if isinstance(event._data, dict) else None
+        text = texts[number] if isinstance(number, int) and 0 <= number < len(texts) else ""
+        return self.ask(text, mode, task, labels, adapter, token, history, request)
+
+    def answer(self, history: History, request: gr.Request) -> Iterator[tuple[Any, str]]:
+        """Answer what waits; the conversation is shown anew after every answer."""
+        language = language_of(request)
+        while history.waiting:
+            turn = history.waiting.popleft()
+            try:
+                assert turn.question is not None
+                answer = self.service.answer(turn.question, turn.mode)
+            except Exception as error:
+                if turn.waits:
+                    turn.note = trouble(error, language)
+            else:
+                if turn.waits:  # else it was stopped meanwhile
+                    turn.answer = answer
+            yield gr.Textbox(), self._view(history, language)
+        yield gr.Textbox(submit_btn=True, stop_btn=False), self._view(history, language)
+
+    def stop(self, history: History, request: gr.Request) -> tuple[Any, str]:
+        """Give up on what waits."""
+        language = language_of(request)
+        history.stop(say(language, "card_stopped"))
+        return gr.Textbox(submit_btn=True, stop_btn=False), self._view(history, language)
+
+    def clear(self, history: History, request: gr.Request) -> tuple[Any, str]:
+        """An empty conversation."""
+        history.clear()
+        return gr.Textbox(submit_btn=True, stop_btn=False), self._view(history, language_of(request))
+
+    def act(self, history: History, token: Any, event: gr.EventData, request: gr.Request) -> Iterator[str]:
+        """Do what a button of a card is for."""
+        language = language_of(request)
+        data = event._data if isinstance(event._data, dict) else {}
+        turn = history.find(data.get("turn"))
+        act = data.get("act")
+        if turn is not None and turn.answer is not None:
+            turn.trouble = ""
+            if act in ("why", "wrong"):
+                turn.opened = "" if turn.opened == act else str(act)
+                turn.key = turn.key or uuid.uuid4().hex
+                yield self._view(history, language)
+                if turn.opened == "why" and turn.why is None:
+                    self._explain(turn, language)
+            elif act in ("save", "unsave"):
+                try:
+                    (self._save if act == "save" else self._delete)(turn, data.get("label"), token)
+                except Exception as error:
+                    turn.trouble = trouble(error, language)
+        yield self._view(history, language)
+
+    def chips(self, task: str, token: Any) -> str:
+        """Buttons with examples for a task."""
+        texts = examples(self.service, task, token)
+        return "".join(
+            f'<button type="button" class="pc-chip" data-number="{number}" dir="auto">{escape(text)}</button>'
+            for number, text in enumerate(texts)
+        )
+
+    def _explain(self, turn: Turn, language: Language) -> None:
+        assert turn.question is not None and turn.answer is not None
+        try:
+            turn.why = self.service.explain(turn.question, turn.mode, turn.answer.label)
+        except Exception as error:
+            turn.why = trouble(error, language)
+
+    def _save(self, turn: Turn, label: Any, token: Any) -> None:
+        """Store a correction; the card says so only when this returns."""
+        assert turn.question is not None and turn.answer is not None
+        if label not in turn.answer.probabilities:  # what the page sends may be anything
+            return
+        self.store.save_feedback(
+            owner(token),
+            key=turn.key,
+            text=turn.question.text,
+            task=turn.task,
+            mode=turn.mode,
+            predicted=turn.answer.label,
+            label=label,
+            model=turn.answer.model,
+        )
+        turn.saved = label
+
+    def _delete(self, turn: Turn, label: Any, token: Any) -> None:
+        self.store.delete_feedback(turn.key, owner(token))
+        turn.saved, turn.key = None, uuid.uuid4().hex
+
+    def _view(self, history: History, language: Language) -> str:
+        first = next((turn for turn in history.turns if turn.waits and turn.question), None)
+        source = first.question.source if first and first.question else None
+        loading = waiting(self.service, first.mode, source, language) if first else ""
+        return render(history, language, loading=loading, lost=feedback_is_lost())
 
 
-@dataclass
-class Turn:
-    """A text, what it was asked with, and the card shown for it."""
-
-    text: str
-    mode: str
-    options: dict[str, Any]
-    card: str
-
-
-@dataclass
-class History:
-    """One visitor's conversation, changed in place: a returned copy would undo what came meanwhile."""
-
-    turns: deque[Turn] = field(default_factory=lambda: deque(maxlen=KEPT))
-    waiting: deque[Turn] = field(default_factory=lambda: deque(maxlen=KEPT))
-
-
-def classify_tab(service: Service, panel: Panel) -> None:
+def classify_tab(context: Context) -> None:
     """Build the tab's content."""
-    history = gr.State(History())
-    first = "zero-shot" if service.unavailable("lora", str(panel.task.value)) else "lora"
-    with gr.Row(elem_classes="pc-bar"):
-        mode = gr.Radio(
-            [(TITLES[name], name) for name in MODES],
-            value=first,
-            label="Mode",
-            show_label=False,
-            container=False,
-            elem_classes="pc-switch",
-            scale=1,
+    chat, panel, token = Chat(context), context.panel, context.token
+    history = gr.State(History(), time_to_live=FORGOTTEN_AFTER)
+    task = str(panel.task.value)
+    texts = examples(context.service, task, None)
+    with gr.Column(elem_id="pc-classify", elem_classes="pc-narrow"):
+        view = gr.HTML(
+            f'<p class="pc-empty">{i18n("classify_welcome")}</p>',
+            elem_id="pc-thread",
+            js_on_load=SCRIPT.read_text(encoding="utf-8"),
         )
-        clear = gr.Button(
-            "Clear", size="sm", variant="secondary", scale=0, min_width=72, elem_classes="pc-clear"
-        )
-    hint = gr.HTML(_hint(service, first, str(panel.task.value)))
-    view = gr.HTML(cards.empty(WELCOME), elem_id="pc-view")
-    box = text_box(show_label=False, container=False, lines=1, max_lines=6, submit_btn=True, elem_id="pc-box")
-    groups = []
+        with gr.Column(elem_id="pc-ask"):
+            chips = gr.HTML(chat.chips(task, None), elem_id="pc-chips", js_on_load=CHIPS)
+            box = text_box(
+                value=next(iter(texts), ""),
+                show_label=False,
+                container=False,
+                lines=1,
+                max_lines=6,
+                submit_btn=True,
+                elem_id="pc-box",
+            )
+            with gr.Row(elem_classes="pc-bar"):
+                gr.HTML(i18n("classify_keys"), elem_classes="pc-keys")
+                clear = gr.Button(i18n("do_clear"), size="sm", variant="secondary", elem_classes="pc-fine")
+        with gr.Accordion(i18n("classify_many"), open=False, elem_classes="pc-fold"):
+            file_part(context, all_modes=False)
+        with gr.Accordion(i18n("feedback_title"), open=False, elem_classes="pc-fold") as kept:
+            feedback_list(context, kept)
     asked = [
         box.submit(
-            partial(_add, service), [box, mode, panel.task, panel.labels, history], [box, view], **QUICK
-        )
+            chat.ask, [box, panel.mode, *panel.chosen, token, history], [box, view], js=EMPTY_SENT, **QUICK
+        ),
+        chips.click(
+            chat.try_example,
+            [panel.mode, *panel.chosen, token, history],
+            [box, view],
+            js=EMPTY_FIRST,
+            **QUICK,
+        ),
     ]
-    for task, texts in EXAMPLES.items():
-        with gr.Row(visible=task == panel.task.value, elem_classes="pc-examples") as group:
-            for text in texts:
-                button = gr.Button(text, size="sm", variant="secondary", min_width=0)
-                add = partial(_add_example, service, text)
-                asked.append(button.click(add, [mode, panel.task, panel.labels, history], view, **QUICK))
-        groups.append(group)
-    for event in asked:
-        event.then(partial(_answer, service), history, view, **ANSWERING)
-    clear.click(_clear, history, view, **QUICK)
-
-    def change_task(task: str, mode: str) -> list[Any]:
-        mode = "zero-shot" if service.unavailable(mode, None if task == OWN else task) else mode
-        return [mode, _hint(service, mode, task), *(gr.Row(visible=task == name) for name in EXAMPLES)]
-
-    panel.task.change(change_task, [panel.task, mode], [mode, hint, *groups], **QUICK)
-    mode.input(partial(_hint, service), [mode, panel.task], hint, **QUICK)
-
-
-def _add(service: Service, text: str, mode: str, task: str, labels: str, history: History) -> tuple[str, str]:
-    return "", _add_example(service, text, mode, task, labels, history)
-
-
-def _add_example(service: Service, text: str, mode: str, task: str, labels: str, history: History) -> str:
-    """Show the text at once, with a card that waits for the answer or says what is wrong."""
-    text = text or ""
-    if not text.strip():
-        return _render(history)
-    options = chosen(task, labels)
-    turn = Turn(_shown(text), mode, options, cards.waiting_card(waiting(service, mode, task)))
-    history.turns.append(turn)
-    try:
-        turn.options["text"] = service.question(text, **options).text
-        history.waiting.append(turn)
-    except PromptClfError as error:
-        turn.card = cards.note_card(str(error))
-    return _render(history)
-
-
-def _answer(service: Service, history: History) -> Iterator[str]:
-    """Answer what waits; the conversation is shown anew after every answer."""
-    while history.waiting:
-        turn = history.waiting.popleft()
-        try:
-            turn.card = cards.answer_card(service.classify(mode=turn.mode, **turn.options))
-        except PromptClfError as error:
-            turn.card = cards.note_card(str(error).removeprefix("mode: "))
-        except Exception:  # a bug must not leave a card that waits for ever
-            logger.exception("no answer")
-            turn.card = cards.note_card("Something went wrong; the log of the app says more.")
-        yield _render(history)
-    yield _render(history)
-
-
-def _clear(history: History) -> str:
-    history.turns.clear()
-    history.waiting.clear()
-    return _render(history)
-
-
-def _render(history: History) -> str:
-    turns = list(history.turns)
-    return cards.thread((turn.text, turn.card) for turn in turns) if turns else cards.empty(WELCOME)
-
-
-def _hint(service: Service, mode: str, task: str) -> str:
-    reason = service.unavailable(mode, None if task == OWN else task)
-    return cards.hint(f"{reason}." if reason else HINTS.get(mode, ""))
-
-
-def _shown(text: str) -> str:
-    cut = text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"
-    return cut.encode("utf-8", "replace").decode()
+    answers = [event.then(chat.answer, history, [box, view], **ANSWERING) for event in asked]
+    box.stop(chat.stop, history, [box, view], cancels=answers, **QUICK)
+    box.focus(None, js=SELECT, **QUICK)
+    clear.click(chat.clear, history, [box, view], cancels=answers, **QUICK)
+    view.click(chat.act, [history, token], view, **ANSWERING)
+    panel.task.change(chat.chips, [panel.task, token], chips, **QUICK)

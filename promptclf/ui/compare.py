@@ -2,61 +2,93 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from functools import partial
+from typing import Any
 
 import gradio as gr
 
-from promptclf.errors import PromptClfError
 from promptclf.modes import MODES
 from promptclf.ui import cards
-from promptclf.ui.service import TITLES, Answer, Service, agreement
-from promptclf.ui.shared import ANSWERING, EXAMPLES, QUICK, Panel, chosen, text_box, waiting
+from promptclf.ui.answer import Answer, agreement
+from promptclf.ui.context import Context
+from promptclf.ui.files import file_part
+from promptclf.ui.shared import (
+    ANSWERING,
+    QUICK,
+    chosen,
+    examples,
+    source_of,
+    text_box,
+    trouble,
+    waiting,
+)
+from promptclf.ui.words import i18n, language_of, say
 
-logger = logging.getLogger(__name__)
 
-WELCOME = "The three answers will stand here side by side."
+class Compare:
+    """Handlers of the tab's events."""
+
+    def __init__(self, context: Context) -> None:
+        self.service = context.service
+
+    def answers(
+        self, text: str, task: str, labels: str, adapter: str | None, token: Any, request: gr.Request
+    ) -> Iterator[str]:
+        """Show each answer as soon as it is there."""
+        language = language_of(request)
+        titles = {mode: say(language, f"mode_{mode}") for mode in MODES}
+        given: dict[str, Answer] = {}
+        try:
+            options = chosen(self.service, task, labels, adapter, token)
+            source = source_of(options)
+            count = len(self.service.question(text or "", **options).task.labels)
+            outcomes = self.service.answers(text, **options)
+            shown = {
+                mode: cards.waiting_card(
+                    waiting(self.service, mode, source, language), heading=title, labels=count
+                )
+                for mode, title in titles.items()
+            }
+            comparing = say(language, "compare_waiting")
+            yield cards.side_by_side(list(shown.values()), comparing)
+            for mode, outcome in outcomes:
+                if isinstance(outcome, Answer):
+                    given[mode] = outcome
+                    shown[mode] = cards.answer_card(outcome, language, heading=titles[mode])
+                else:
+                    reason = self.service.unavailable(mode, source, language)
+                    shown[mode] = cards.note_card(reason or trouble(outcome, language), heading=titles[mode])
+                yield cards.side_by_side(list(shown.values()), comparing)
+            sentence = agreement({mode: answer.label for mode, answer in given.items()}, language)
+            yield cards.side_by_side(list(shown.values()), sentence)
+        except Exception as error:  # a bug must not leave cards that wait for ever
+            yield cards.note_card(trouble(error, language))
+
+    def change_task(self, task: str, token: Any) -> tuple[str, str]:
+        """An example of the task, and no answers to another one's."""
+        return next(iter(examples(self.service, task, token)), ""), _welcome()
 
 
-def compare_tab(service: Service, panel: Panel) -> None:
+def compare_tab(context: Context) -> None:
     """Build the tab's content."""
-    first = EXAMPLES.get(str(panel.task.value), ("",))[0]
-    with gr.Row(elem_classes=["pc-bar", "pc-ask"]):
-        box = text_box(value=first, show_label=False, container=False, lines=2, max_lines=8, scale=1)
-        button = gr.Button("Compare", variant="primary", scale=0, min_width=120)
-    view = gr.HTML(cards.empty(WELCOME))
+    compare, panel, token = Compare(context), context.panel, context.token
+    first = next(iter(examples(context.service, str(panel.task.value), None)), "")
+    with gr.Column(elem_id="pc-compare"):
+        with gr.Row(elem_classes=["pc-bar", "pc-ask"]):
+            box = text_box(value=first, show_label=False, container=False, lines=2, max_lines=8, scale=1)
+            button = gr.Button(i18n("compare_do"), variant="primary", scale=0, min_width=120)
+        view = gr.HTML(_welcome(), elem_id="pc-sides")
+        with gr.Accordion(i18n("compare_many"), open=False, elem_classes="pc-fold"):
+            file_part(context, all_modes=True)
     gr.on(
         [button.click, box.submit],
-        partial(_compare, service),
-        [box, panel.task, panel.labels],
+        compare.answers,
+        [box, *panel.chosen, token],
         view,
         **{**ANSWERING, "trigger_mode": "once"},
     )
-
-    def change_task(task: str) -> tuple[str, str]:
-        return EXAMPLES.get(task, ("",))[0], cards.empty(WELCOME)
-
-    panel.task.change(change_task, panel.task, [box, view], **QUICK)
+    panel.task.change(compare.change_task, [panel.task, token], [box, view], **QUICK)
 
 
-def _compare(service: Service, text: str, task: str, labels: str) -> Iterator[str]:
-    """Show each answer as soon as it is there."""
-    shown = {mode: cards.waiting_card(waiting(service, mode, task), heading=TITLES[mode]) for mode in MODES}
-    given: dict[str, Answer] = {}
-    try:
-        outcomes = service.answers(text or "", **chosen(task, labels))
-        yield cards.side_by_side(list(shown.values()), "Comparing…")
-        for mode, outcome in outcomes:
-            if isinstance(outcome, Answer):
-                given[mode] = outcome
-                shown[mode] = cards.answer_card(outcome, heading=TITLES[mode])
-            else:
-                shown[mode] = cards.note_card(str(outcome).removeprefix("mode: "), heading=TITLES[mode])
-            yield cards.side_by_side(list(shown.values()), "Comparing…")
-        yield cards.side_by_side(list(shown.values()), agreement(given))
-    except PromptClfError as error:
-        yield cards.note_card(str(error))
-    except Exception:  # a bug must not leave cards that wait for ever
-        logger.exception("no comparison")
-        yield cards.note_card("Something went wrong; the log of the app says more.")
+def _welcome() -> str:
+    return f'<p class="pc-empty">{i18n("compare_welcome")}</p>'

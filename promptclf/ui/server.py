@@ -1,34 +1,35 @@
-"""Starting the app: its settings, limits on what comes in, and `serve`."""
+"""Starting and ending the app: its settings, `serve`, and `run`."""
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
 
 from promptclf.errors import PromptClfError
-from promptclf.ui.app import build_app
+from promptclf.ui.app import App, build_app
+from promptclf.ui.drain import Drain, Draining
+from promptclf.ui.guard import wrong_argument
+from promptclf.ui.limits import BodyLimit, SafeHeaders
 from promptclf.ui.service import Service
+from promptclf.ui.words import i18n
 
-MAX_BODY = 2**20
-STYLE = Path(__file__).with_name("app.css")
-HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
+MAX_FILE = 25 * 2**20
+DRAIN_SECONDS = 10.0
+STYLES = ("app.css", "work.css")
 
 
 def serve(
     host: str = "127.0.0.1", port: int = 7860, *, model: str = "embedded", quantization: str = "none"
 ) -> None:
     """Run the app until it is interrupted; prints its address once it answers.
+
+    On SIGTERM it takes no more work, lets accepted answers finish, stops the worker of long jobs, which
+    saves its state, and returns.
 
     Parameters
     ----------
@@ -44,42 +45,81 @@ def serve(
     PromptClfError
         If the port is in use.
     """
-    service = Service(model, quantization=quantization)
-    demo = build_app(service)
     try:
-        demo.launch(
-            server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, **launch_settings()
-        )
+        run(build_app(Service(model, quantization=quantization)), server_name=host, server_port=port)
     except OSError as error:
         raise PromptClfError(
             f"port: expected a free one on {host}, {port} is in use; choose another"
         ) from error
-    print(f"promptclf is running on http://{host}:{port}", flush=True)
+
+
+def run(demo: App, **launch: Any) -> None:
+    """Run an app of `build_app` until it is told to end, as `serve` does.
+
+    Parameters
+    ----------
+    demo
+        The app.
+    launch
+        Further arguments of ``Blocks.launch``.
+
+    Raises
+    ------
+    OSError
+        If no port is free.
+    ModelError
+        If the model cannot be found or loaded.
+    """
+    drain, context = Drain(), demo.context
+    context.jobs.start()
     try:
-        _ = service.model  # the page is there while it loads; without it, there is nothing to serve
-        service.warm_up()
+        signal.signal(signal.SIGTERM, _terminate)
+        demo.launch(quiet=True, prevent_thread_lock=True, **launch_settings(drain), **launch)
+        print(f"promptclf is running on {str(demo.local_url).rstrip('/')}", flush=True)
+        _ = context.service.model  # the page is there while it loads; without it, there is nothing to serve
+        context.service.warm_up()
         threading.Event().wait()
+    except _Terminated:
+        stopping = threading.Thread(target=context.jobs.close)  # a training saves its state meanwhile
+        stopping.start()
+        if not drain.wait(demo._queue, DRAIN_SECONDS):
+            context.service.close()  # what is still under way is told so
+            drain.wait(demo._queue, 1)
+        stopping.join()
     finally:
-        service.close()
+        context.service.close()
+        context.jobs.close()
+        if demo.server is not None:
+            demo.server.config.timeout_graceful_shutdown = 1  # nothing is left to wait for
         demo.close(verbose=False)
 
 
-def launch_settings() -> dict[str, Any]:
+def launch_settings(drain: Drain | None = None) -> dict[str, Any]:
     """Arguments of ``Blocks.launch`` for a careful app: no telemetry, no share link, limited bodies."""
+    folder = Path(__file__).parent
     return {
         "theme": _theme(),
-        "css": STYLE.read_text(encoding="utf-8"),
+        "css": "\n".join((folder / name).read_text(encoding="utf-8") for name in STYLES),
+        "js": (folder / "mend.js").read_text(encoding="utf-8"),
+        "i18n": i18n,
         "ssr_mode": False,
         "run_history": False,  # it would keep the texts of everyone who uses a browser in that browser
         "enable_monitoring": False,
         "show_error": False,
-        "max_file_size": MAX_BODY,
+        "max_file_size": MAX_FILE,
         "footer_links": ["api"],
         "strict_cors": True,
         "mcp_server": False,
         "share": False,
         "pwa": False,
-        "app_kwargs": {"middleware": [Middleware(SafeHeaders), Middleware(BodyLimit)]},
+        "app_kwargs": {
+            "exception_handlers": {TypeError: wrong_argument},
+            "middleware": [
+                Middleware(SafeHeaders),
+                Middleware(Draining, drain=drain or Drain()),
+                Middleware(BodyLimit),
+            ],
+        },
     }
 
 
@@ -96,62 +136,19 @@ def _theme() -> gr.themes.Base:
     ).set(
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_400",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_700",
         input_placeholder_color="*neutral_500",
         input_placeholder_color_dark="*neutral_400",
     )
 
 
-class BodyLimit:
-    """ASGI middleware: answers 413 to a request whose body exceeds 1 MiB; gradio itself sets no limit."""
-
-    def __init__(self, app: App) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        refusal = PlainTextResponse(f"expected a body of at most {MAX_BODY} bytes", status_code=413)
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > MAX_BODY:
-            await refusal(scope, receive, send)
-            return
-        got, answered = 0, False
-
-        async def limited() -> Message:
-            nonlocal got
-            message = await receive()
-            got += len(message.get("body", b""))
-            if got > MAX_BODY:  # the length was not declared, or wrongly
-                raise _TooLargeError
-            return message
-
-        async def watched(message: Message) -> None:
-            nonlocal answered
-            answered = True
-            await send(message)
-
-        try:
-            await self.app(scope, limited, watched)
-        except _TooLargeError:
-            if not answered:
-                await refusal(scope, receive, send)
+class _Terminated(BaseException):
+    """SIGTERM came."""
 
 
-class SafeHeaders:
-    """ASGI middleware: headers that keep a browser from guessing types and telling addresses."""
-
-    def __init__(self, app: App) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *HEADERS]
-            await send(message)
-
-        await self.app(scope, receive, with_headers)
-
-
-class _TooLargeError(Exception):
-    pass
+def _terminate(*_: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+    raise _Terminated

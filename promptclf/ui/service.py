@@ -1,78 +1,44 @@
-"""What the app can do, as plain Python: answer a text in one mode, or in all of them."""
+"""What the app can do, as plain Python: answer texts in one mode or in all of them, and say why."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from promptclf import __version__
-from promptclf.classifier import DEFAULT_TEMPLATE, PromptClassifier, ZeroShotClassifier
-from promptclf.data import Dataset, load_dataset
-from promptclf.embedded import HUB_ID, home
-from promptclf.errors import ArtifactError, DataError, PromptClfError, TaskError
-from promptclf.few_shot import FewShotClassifier
+from promptclf.classifier import PromptClassifier, ZeroShotClassifier, spread
+from promptclf.embedded import HUB_ID
+from promptclf.errors import DataError, PromptClfError
 from promptclf.model import LanguageModel
-from promptclf.modes import MODES, load_classifier
-from promptclf.prompt import PromptTemplate
-from promptclf.task import PACKAGED_TASKS, Task, packaged_tasks
-from promptclf.ui.polite import PoliteModel
+from promptclf.modes import MODES
+from promptclf.prompt import Prompt, PromptTemplate
+from promptclf.schema import ClassifyRequest, parse
+from promptclf.store import Store
+from promptclf.task import Prediction, Task
+from promptclf.ui.answer import Answer, Explanation, agreement
+from promptclf.ui.ready import Ready, Source, few_shot
+from promptclf.ui.words import Language, say
 
 logger = logging.getLogger(__name__)
 
-MAX_CHARS = 20_000
-MAX_LABELS = 100
 QUICKEST_FIRST = tuple(reversed(MODES))  # by the time to get ready
-TITLES = {"zero-shot": "Zero-shot", "few-shot": "Few-shot", "lora": "LoRA"}
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one mode says about a text.
-
-    Parameters
-    ----------
-    label
-        The most probable label.
-    probabilities
-        Every label's probability, in descending order.
-    mode
-        "zero-shot", "few-shot" or "lora".
-    milliseconds
-        How long the model took, without the time to get ready.
-    truncated
-        Whether only the beginning of the text was read.
-    model
-        Where the base model comes from and how it is used.
-    """
-
-    label: str
-    probabilities: Mapping[str, float]
-    mode: str
-    milliseconds: float
-    truncated: bool
-    model: Mapping[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """A plain dictionary."""
-        return asdict(self)
+PREVIEW_ROWS = 500  # to take examples from for a template that changes with every key
+TEXTS_AT_ONCE = 8  # of a file: others who ask meanwhile wait no longer than these take
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A text to classify and the labels to choose from, both checked; `packaged` tasks have examples."""
+    """A text to classify and the labels to choose from, both checked.
+
+    `source` says what modes may learn from; None: labels of one's own, without examples.
+    """
 
     text: str
     task: Task
-    packaged: bool
+    source: Source | None
 
 
 class Service:
@@ -84,17 +50,24 @@ class Service:
         A loaded model, or a name for `promptclf.load_model`; a name is loaded at first use.
     quantization
         For a name: "none", "int8" or "nf4".
+    store
+        Where visitors' data sets and adapters are; without it, only packaged tasks are known.
     """
 
-    def __init__(self, model: LanguageModel | str = "embedded", *, quantization: str = "none") -> None:
+    def __init__(
+        self,
+        model: LanguageModel | str = "embedded",
+        *,
+        quantization: str = "none",
+        store: Store | None = None,
+    ) -> None:
         self._source = model
         self._quantization = quantization
         self._model: LanguageModel | None = None if isinstance(model, str) else model
-        self._data: dict[str, Dataset] = {}
-        self._ready: dict[tuple[str, str], PromptClassifier] = {}
-        self._locks: dict[tuple[str, ...], threading.Lock] = {}
+        self._loading = threading.Lock()
         self._stop = threading.Event()
         self._warming: threading.Thread | None = None
+        self.ready = Ready(lambda: self.model, store, self._stop)
 
     @property
     def model(self) -> LanguageModel:
@@ -105,7 +78,7 @@ class Service:
         ModelError
             If it cannot be found or loaded.
         """
-        with self._lock("model"):
+        with self._loading:
             if self._model is None:
                 from promptclf.loading import load_model
 
@@ -113,19 +86,40 @@ class Service:
             return self._model
 
     @property
+    def model_name(self) -> str:
+        """The model's name for `promptclf.load_model`: a process of its own can load it again."""
+        if isinstance(self._source, str):
+            return self._source
+        return str(getattr(self._source, "spec", {}).get("name", self._source.info.name))
+
+    @property
+    def quantization(self) -> str:
+        """The quantisation that was asked for."""
+        if isinstance(self._source, str):
+            return self._quantization
+        return self._source.info.requested_quantization
+
+    @property
     def model_words(self) -> str:
-        """The model in a few words: its name and, once it is loaded, where and how it runs."""
+        """The model in a few words: its name and, once it is loaded, where and how it really runs."""
         name = str(self._source) if self._model is None else self._model.info.name
         words = [HUB_ID.partition("/")[2] if name == "embedded" else name]
         if self._model is not None:
             info = self._model.info
-            words += [info.device] if info.quantization == "none" else [info.device, info.quantization]
+            words += [info.device, info.dtype if info.quantization == "none" else info.quantization]
         return " · ".join(words)
 
     # ---- answering ----------------------------------------------------------------------------
 
     def classify(
-        self, text: str, mode: str = "lora", task: str = "support", labels: Sequence[str] | None = None
+        self,
+        text: str,
+        mode: str = "lora",
+        task: str = "support",
+        labels: Sequence[str] | None = None,
+        *,
+        owner: str | None = None,
+        adapter: str | None = None,
     ) -> Answer:
         """Classify one text.
 
@@ -136,9 +130,15 @@ class Service:
         mode
             "zero-shot", "few-shot" or "lora".
         task
-            The name of a packaged task; not looked at if there are `labels`.
+            The name of a packaged task or the id of a data set of `owner`; not looked at if there are
+            `labels`.
         labels
             2 to 100 labels of your own. They come without examples, so that only zero-shot answers.
+        owner
+            Whose data sets and adapters may be used.
+        adapter
+            For LoRA: the id of a finished training of `owner` on the task. Default: the packaged adapter
+            of a packaged task, the newest training on a data set.
 
         Raises
         ------
@@ -147,12 +147,17 @@ class Service:
         PromptClfError
             If the mode cannot answer here.
         """
-        if not isinstance(mode, str) or mode not in MODES:
-            raise DataError(f"mode: expected one of {', '.join(MODES)}, got {mode!r:.60}")
-        return self._answer(self.question(text, task, labels), mode)
+        question = self.question(text, mode, task, labels, owner=owner, adapter=adapter)
+        return self.answer(question, mode)
 
     def compare(
-        self, text: str, task: str = "support", labels: Sequence[str] | None = None
+        self,
+        text: str,
+        task: str = "support",
+        labels: Sequence[str] | None = None,
+        *,
+        owner: str | None = None,
+        adapter: str | None = None,
     ) -> dict[str, Any]:
         """Classify one text in every mode; arguments and errors as for `classify`.
 
@@ -160,33 +165,63 @@ class Service:
         -------
         "predictions" (mode -> answer), "unavailable" (mode -> why it gave none), "agreement" (a sentence).
         """
-        outcomes = dict(self.answers(text, task, labels))
+        outcomes = dict(self.answers(text, task, labels, owner=owner, adapter=adapter))
         outcomes = {mode: outcomes[mode] for mode in MODES}
         given = {mode: a for mode, a in outcomes.items() if isinstance(a, Answer)}
         return {
             "predictions": {mode: answer.to_dict() for mode, answer in given.items()},
             "unavailable": {mode: str(e) for mode, e in outcomes.items() if isinstance(e, PromptClfError)},
-            "agreement": agreement(given),
+            "agreement": agreement({mode: answer.label for mode, answer in given.items()}),
         }
 
     def answers(
-        self, text: str, task: str = "support", labels: Sequence[str] | None = None
+        self,
+        text: str,
+        task: str = "support",
+        labels: Sequence[str] | None = None,
+        *,
+        owner: str | None = None,
+        adapter: str | None = None,
     ) -> Iterator[tuple[str, Answer | PromptClfError]]:
         """Every mode with its answer, or with why it has none, in the order in which they come."""
-        question = self.question(text, task, labels)  # wrong arguments are told at once
-
-        name = question.task.name if question.packaged else None
+        # Wrong arguments are told at once.
+        question = self.question(text, "zero-shot", task, labels, owner=owner, adapter=adapter)
 
         def each() -> Iterator[tuple[str, Answer | PromptClfError]]:
-            for mode in sorted(QUICKEST_FIRST, key=lambda mode: not self.is_ready(mode, name)):
+            for mode in sorted(QUICKEST_FIRST, key=lambda mode: not self.is_ready(mode, question.source)):
                 try:
-                    yield mode, self._answer(question, mode)
+                    yield mode, self.answer(question, mode)
                 except PromptClfError as error:
                     yield mode, error
 
         return each()
 
-    def question(self, text: Any, task: Any = "support", labels: Any = None) -> Question:
+    def classify_many(
+        self, texts: Sequence[str], mode: str, question: Question
+    ) -> Iterator[list[Prediction]]:
+        """Predictions for many texts, some at a time; `question` says with which labels and examples.
+
+        Raises
+        ------
+        PromptClfError
+            If the mode cannot answer here.
+        """
+        classifier = self._classifier(question, mode)
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            if self._stop.is_set():
+                raise PromptClfError("the app is closing")
+            yield classifier.classify(texts[start : start + TEXTS_AT_ONCE])
+
+    def question(
+        self,
+        text: Any,
+        mode: Any = "zero-shot",
+        task: Any = "support",
+        labels: Any = None,
+        *,
+        owner: str | None = None,
+        adapter: Any = None,
+    ) -> Question:
         """Check what came from outside.
 
         Raises
@@ -194,38 +229,40 @@ class Service:
         DataError, TaskError
             The message begins with the name of the argument.
         """
-        text = _check_text(text)
-        if labels is not None:
-            return Question(text, _own_task(labels), packaged=False)
-        if task not in packaged_tasks():
-            raise DataError(f"task: expected one of {', '.join(packaged_tasks())}, got {task!r:.60}")
-        return Question(text, _packaged_task(task), packaged=True)
+        task = "support" if labels is not None else task
+        asked = parse(ClassifyRequest, text=text, mode=mode, task=task, labels=labels, adapter=adapter)
+        if asked.labels is not None:
+            return Question(asked.text, Task("own", tuple(asked.labels)), None)
+        source = Source(asked.task, owner, asked.adapter)
+        return Question(asked.text, self.ready.task(source), source)
 
-    def unavailable(self, mode: str, task: str | None) -> str | None:
-        """Why a mode cannot answer for a packaged task (None: labels without examples), or None."""
-        if task is None and mode != "zero-shot":
-            return (
-                f"{TITLES[mode]} needs labelled examples, and your own labels come without any; use zero-shot"
-            )
-        if mode == "lora" and task is not None and not _adapter(task).is_dir():
-            return (
-                f"LoRA needs a trained adapter, and this installation has none for {task!r}; use another mode"
-            )
+    def unavailable(self, mode: str, source: Source | None, language: Language = "en") -> str | None:
+        """Why a mode cannot answer for a source (None: labels without examples), or None."""
+        name = say(language, f"mode_{mode}")
+        if source is None:
+            return None if mode == "zero-shot" else say(language, "needs_examples", mode=name)
+        if mode == "lora" and not self.ready.has_adapter(source):
+            return say(language, "needs_adapter")
         return None
 
-    def is_ready(self, mode: str, task: str | None) -> bool:
+    def is_ready(self, mode: str, source: Source | None) -> bool:
         """Whether a mode answers without getting ready first."""
-        return task is None or (task, mode) in self._ready
+        return source is None or self.ready.is_ready(source, mode)
 
-    def _answer(self, question: Question, mode: str) -> Answer:
-        if reason := self.unavailable(mode, question.task.name if question.packaged else None):
-            raise DataError(f"mode: {reason}")
-        if question.packaged:
-            classifier = self._fitted(question.task.name, mode)
-        else:
-            classifier = ZeroShotClassifier(question.task, self.model, truncate=True).fit()
+    def answer(self, question: Question, mode: str) -> Answer:
+        """Answer a checked question.
+
+        Raises
+        ------
+        PromptClfError
+            If the mode cannot answer here.
+        """
+        classifier = self._classifier(question, mode)
+        return self._timed(classifier, question.text, mode)
+
+    def _timed(self, classifier: PromptClassifier, text: str, mode: str) -> Answer:
         start = time.perf_counter()
-        prediction = classifier.classify([question.text])[0].to_dict()
+        prediction = classifier.classify([text])[0].to_dict()
         return Answer(
             label=prediction["label"],
             probabilities=prediction["probabilities"],
@@ -235,16 +272,64 @@ class Service:
             model=self.model.info.to_dict(),
         )
 
-    # ---- getting ready ------------------------------------------------------------------------
+    def _classifier(self, question: Question, mode: str) -> PromptClassifier:
+        if reason := self.unavailable(mode, question.source):
+            raise DataError(f"mode: {reason}")
+        if question.source is None:
+            return ZeroShotClassifier(question.task, self.model, truncate=True).fit()
+        return self.ready.classifier(question.source, mode)
+
+    # ---- saying why -----------------------------------------------------------------------------
+
+    def explain(self, question: Question, mode: str, label: str | None = None) -> Explanation:
+        """The prompt behind an answer, its examples, and how much each word speaks for the label."""
+        from promptclf.explain import word_weights
+
+        classifier = self._classifier(question, mode)
+        label = label or classifier.classify([question.text])[0].label
+        weights = word_weights(classifier, question.text, label)
+        prompt, tokens = self._shown(classifier.prompt(question.text))
+        selector = getattr(classifier, "selector_", None)
+        examples = tuple(selector.choose([question.text])[0]) if selector else ()
+        return Explanation(label, prompt, tokens, examples, tuple(weights))
+
+    def preview(self, template: PromptTemplate, question: Question, mode: str) -> tuple[str, int]:
+        """What the model would see with another template: the prompt, and its number of tokens."""
+        return self._shown(self._with(template, question, mode).prompt(question.text))
+
+    def try_template(self, template: PromptTemplate, question: Question, mode: str) -> Answer:
+        """Answer with another template, without calibration."""
+        return self._timed(self._with(template, question, mode), question.text, mode)
+
+    def _with(self, template: PromptTemplate, question: Question, mode: str) -> PromptClassifier:
+        if reason := self.unavailable(mode, question.source):
+            raise DataError(f"mode: {reason}")
+        if mode == "few-shot" and question.source is not None:
+            data = self.ready.dataset(question.source)
+            some = replace(data, train=tuple(spread(data.train, PREVIEW_ROWS)))
+            return few_shot(some, self.model, template)
+        # An adapter sees the bare prompt of zero-shot.
+        return ZeroShotClassifier(
+            question.task, self.model, template, calibration="none", truncate=True
+        ).fit()
+
+    def _shown(self, prompt: Prompt) -> tuple[str, int]:
+        ids = [index for index, _ in self.model.tokens(prompt)]
+        tokenizer = getattr(self.model, "tokenizer", None)
+        whole = tokenizer.decode(ids, clean_up_tokenization_spaces=False) if tokenizer else prompt.text
+        return whole, len(ids)
+
+    # ---- before and after -----------------------------------------------------------------------
 
     def warm_up(self, task: str = "support") -> None:
         """Get all modes ready in the background, the quickest first."""
+        source = Source(task)
 
         def work() -> None:
             for mode in QUICKEST_FIRST:
                 try:
-                    if self.unavailable(mode, task) is None:
-                        self._fitted(task, mode)
+                    if self.unavailable(mode, source) is None:
+                        self.ready.classifier(source, mode)
                 except PromptClfError as error:  # told again to whoever asks
                     logger.info("%s is not ready: %s", mode, error)
 
@@ -256,120 +341,3 @@ class Service:
         self._stop.set()
         if self._warming is not None:
             self._warming.join(timeout=30)
-
-    def _fitted(self, task: str, mode: str) -> PromptClassifier:
-        with self._lock(task, mode):
-            if (task, mode) not in self._ready:
-                self._ready[task, mode] = _FITS[mode](self, self._dataset(task))
-            return self._ready[task, mode]
-
-    def _fit_zero_shot(self, data: Dataset) -> PromptClassifier:
-        """The label prior takes hundreds of texts to estimate, so it is kept for the next start."""
-        folder = self.kept(data)
-        if folder.is_dir():
-            try:
-                return ZeroShotClassifier.from_pretrained(folder, model=self.model)
-            except ArtifactError as error:
-                logger.warning("%s; estimating the prior again", error)
-                shutil.rmtree(folder, ignore_errors=True)
-        classifier = ZeroShotClassifier(data.task, PoliteModel(self.model, self._stop), truncate=True)
-        classifier.fit([example.text for example in data.train])
-        classifier.model = classifier.model_ = self.model
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            classifier.save_pretrained(folder)
-        except (OSError, ArtifactError) as error:
-            logger.warning("the prior is not kept for the next start: %s", error)
-        return classifier
-
-    def _fit_few_shot(self, data: Dataset) -> PromptClassifier:
-        # Choosing by cross-validation would take minutes; this choice costs nothing.
-        classifier = FewShotClassifier(
-            data.task, self.model, selection="tfidf", calibration="none", truncate=True
-        )
-        return classifier.fit([e.text for e in data.train], [e.label for e in data.train])
-
-    def _load_lora(self, data: Dataset) -> PromptClassifier:
-        classifier = load_classifier(_adapter(data.task.name), model=self.model)
-        classifier.truncate = True
-        return classifier
-
-    def kept(self, data: Dataset) -> Path:
-        """Where what zero-shot learned is kept: named after everything that it depends on."""
-        template = PromptTemplate.load(data.task.template or DEFAULT_TEMPLATE).fingerprint
-        parts = [__version__, data.task.fingerprint, data.fingerprint, template, self.model.info.to_dict()]
-        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-        return home() / "app" / f"{data.task.name}-zero-shot-{digest[:16]}"
-
-    def _dataset(self, task: str) -> Dataset:
-        with self._lock("data", task):
-            if task not in self._data:
-                self._data[task] = load_dataset(task)
-            return self._data[task]
-
-    def _lock(self, *what: str) -> threading.Lock:
-        return self._locks.setdefault(what, threading.Lock())  # atomic for a dict
-
-
-_FITS: dict[str, Callable[[Service, Dataset], PromptClassifier]] = {
-    "zero-shot": Service._fit_zero_shot,
-    "few-shot": Service._fit_few_shot,
-    "lora": Service._load_lora,
-}
-
-
-def agreement(answers: Mapping[str, Answer]) -> str:
-    """One sentence on whether the modes agree."""
-    by_label: dict[str, list[str]] = {}
-    for mode in MODES:
-        if mode in answers:
-            by_label.setdefault(answers[mode].label, []).append(TITLES[mode])
-    if len(answers) < 2:
-        return f"Only {TITLES[next(iter(answers))]} could answer." if answers else "No mode could answer."
-    everyone = "All three modes" if len(answers) == 3 else "Both modes"
-    if len(by_label) == 1:
-        return f"{everyone} say “{next(iter(by_label))}”."
-    if len(by_label) == len(answers):
-        return f"{everyone} disagree: a text worth labelling."
-    (label, most), (odd, other) = sorted(by_label.items(), key=lambda group: -len(group[1]))
-    return f"{' and '.join(most)} say “{label}”, {other[0]} says “{odd}”."
-
-
-@lru_cache
-def _packaged_task(name: str) -> Task:
-    return Task.load(name)
-
-
-def _adapter(task: str) -> Path:
-    return PACKAGED_TASKS / task / "adapter"
-
-
-def _check_text(text: Any) -> str:
-    _check_unicode("text", text)
-    if not text.strip():
-        raise DataError("text: expected some text, got none; write what is to be classified")
-    if len(text) > MAX_CHARS:
-        raise DataError(f"text: expected at most {MAX_CHARS:,} characters, got {len(text):,}; shorten it")
-    return str(text)
-
-
-def _own_task(labels: Any) -> Task:
-    if not isinstance(labels, Sequence) or isinstance(labels, str):
-        raise DataError(f"labels: expected a list of labels, got {labels!r:.60}")
-    if not 2 <= len(labels) <= MAX_LABELS:
-        raise DataError(f"labels: expected 2 to {MAX_LABELS} labels, got {len(labels)}")
-    for label in labels:
-        _check_unicode("labels", label)
-    try:
-        return Task("own", tuple(label.strip() for label in labels))
-    except TaskError as error:  # some of its messages name no field
-        raise TaskError(f"labels: {str(error).removeprefix('labels: ')}") from error
-
-
-def _check_unicode(name: str, text: Any) -> None:
-    if not isinstance(text, str):
-        raise DataError(f"{name}: expected text, got {text!r:.60} ({type(text).__name__})")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:  # JSON can carry half of a surrogate pair
-        raise DataError(f"{name}: expected Unicode text, got half a character; remove it") from error

@@ -1,18 +1,23 @@
-"""What the tabs share: the panel with task and labels, examples, and how events behave."""
+"""What the tabs share: how events behave, examples, and what came from the page as arguments."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
 from typing import Any
 
 import gradio as gr
 
-from promptclf.task import Task, packaged_tasks
-from promptclf.ui import cards
-from promptclf.ui.service import MAX_CHARS, Service
+from promptclf.errors import PromptClfError
+from promptclf.schema import MAX_CHARS
+from promptclf.task import Task
+from promptclf.ui.panel import OWN
+from promptclf.ui.ready import Source
+from promptclf.ui.service import Service
+from promptclf.ui.visitor import owner_or_none
+from promptclf.ui.words import Language, i18n, say
 
-OWN = "own labels"
-OWN_LABELS = ("positive", "negative")
+logger = logging.getLogger(__name__)
+
 EXAMPLES = {
     "support": (
         "My parcel was due on Monday and there is still no sign of it.",
@@ -26,13 +31,9 @@ EXAMPLES = {
         "What a lovely evening, we laughed all the way home.",
     ),
 }
-HINTS = {
-    "zero-shot": "The model sees the text and the labels, no example.",
-    "few-shot": "The prompt shows the labelled examples that are most like the text.",
-    "lora": "A small adapter, trained on labelled examples, is switched on.",
-}
+FROM_DATA, EXAMPLE_CHARS = 4, 90
 
-# Handlers of the page are no interface: /classify and /compare are. Each still checks what it gets.
+# Handlers of the page are no interface: the endpoints are. Each still checks what it gets.
 QUICK: dict[str, Any] = {
     "queue": False,
     "show_progress": "hidden",
@@ -43,59 +44,73 @@ QUICK: dict[str, Any] = {
 ANSWERING: dict[str, Any] = {**QUICK, "queue": True, "concurrency_limit": 4, "concurrency_id": "answering"}
 
 
-@dataclass(frozen=True)
-class Panel:
-    """What to choose from: a packaged task, or labels of one's own (one per line)."""
-
-    task: gr.Radio
-    labels: gr.Textbox
-
-
-def build_panel() -> Panel:
-    """Task and labels."""
-    packaged = packaged_tasks()
-    choices = [*((name.replace("_", " ").capitalize(), name) for name in packaged), ("Your own labels", OWN)]
-    first = choices[0][1]
-    task = gr.Radio(choices, value=first, label="Task", elem_classes="pc-switch")
-    legend = gr.HTML(_legend(first), visible=first != OWN)
-    labels = gr.Textbox(
-        "\n".join(OWN_LABELS),
-        label="Labels, one per line",
-        lines=5,
-        max_lines=10,
-        visible=first == OWN,
-        interactive=True,
-    )
-
-    def show(task: str) -> tuple[Any, Any]:
-        own = task == OWN
-        return gr.HTML(_legend(task), visible=not own), gr.Textbox(visible=own)
-
-    task.change(show, task, [legend, labels], **QUICK)
-    return Panel(task, labels)
-
-
-def text_box(**options: Any) -> gr.Textbox:
-    """Where the text goes."""
+def text_box(label: str = "field_text", **options: Any) -> gr.Textbox:
+    """Where the text goes; `label` is the key of its words."""
     return gr.Textbox(
-        label="Text", placeholder="Text to classify", max_length=MAX_CHARS, autoscroll=False, **options
+        label=i18n(label),
+        placeholder=i18n("field_text_hint"),
+        max_length=MAX_CHARS,
+        autoscroll=False,
+        **options,
     )
 
 
-def chosen(task: str, labels: str) -> dict[str, Any]:
-    """The panel's values as arguments of the service."""
-    if task != OWN:
-        return {"task": task, "labels": None}
-    return {"labels": [line.strip() for line in (labels or "").splitlines() if line.strip()]}
+def chosen(service: Service, task: str, labels: str, adapter: str | None, token: Any) -> dict[str, Any]:
+    """The panel's values as arguments of the service: edited labels are labels of one's own.
+
+    Raises
+    ------
+    DataError
+        If the task is none of the visitor's.
+    """
+    owner = owner_or_none(token)
+    listed = label_list(labels)
+    if task == OWN:
+        return {"labels": listed, "owner": owner}
+    if not same_labels(listed, service.ready.task(Source(task, owner))):
+        return {"labels": listed, "owner": owner}
+    return {"task": task, "owner": owner, "adapter": adapter or None}
 
 
-def waiting(service: Service, mode: str, task: str) -> str:
+def source_of(options: dict[str, Any]) -> Source | None:
+    """What modes may learn from, given what `chosen` returned."""
+    if "task" not in options:
+        return None
+    return Source(options["task"], options["owner"], options["adapter"])
+
+
+def label_list(text: str | None) -> list[str]:
+    """Labels written one a line."""
+    return [line.strip() for line in (text or "").splitlines() if line.strip()]
+
+
+def same_labels(listed: list[str], task: Task) -> bool:
+    """Whether labels as written are those of a task."""
+    return listed == [label.strip() for label in task.labels]
+
+
+def examples(service: Service, task: str, token: Any) -> tuple[str, ...]:
+    """Texts to try: made for a packaged task, the shortest test rows of a visitor's data set."""
+    if task in EXAMPLES:
+        return EXAMPLES[task]
+    try:
+        data = service.ready.dataset(Source(task, owner_or_none(token)))
+    except PromptClfError:
+        return ()
+    short = sorted({row.text for row in data.test if row.text.strip()}, key=len)
+    return tuple(text for text in short[: 2 * FROM_DATA : 2] if len(text) <= EXAMPLE_CHARS)
+
+
+def waiting(service: Service, mode: str, source: Source | None, language: Language) -> str:
     """What to say while an answer is under way."""
-    if service.is_ready(mode, None if task == OWN else task):
-        return "Reading…"
-    once = ": it reads the training texts once, which can take two minutes" if mode == "zero-shot" else ""
-    return f"Getting ready{once}…"
+    if service.is_ready(mode, source):
+        return say(language, "card_reading")
+    return say(language, "card_preparing_long" if mode == "zero-shot" else "card_preparing")
 
 
-def _legend(task: str) -> str:
-    return "" if task == OWN else cards.label_list(Task.load(task).labels)
+def trouble(error: Exception, language: Language) -> str:
+    """What to tell about an error: those meant for the user as they are, of others that there was one."""
+    if isinstance(error, PromptClfError):
+        return str(error).removeprefix("mode: ")
+    logger.error("a handler failed", exc_info=error)
+    return say(language, "went_wrong")

@@ -1,0 +1,131 @@
+"""Long work as it stands on the page: what it runs on, how far it is, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from promptclf.data import Dataset
+from promptclf.errors import PromptClfError
+from promptclf.schema import MAX_ROWS
+from promptclf.store import Job
+from promptclf.ui import cards
+from promptclf.ui.context import Context
+from promptclf.ui.panel import OWN, packaged_choices
+from promptclf.ui.ready import Source
+from promptclf.ui.visitor import owner_or_none
+from promptclf.ui.words import Language, i18n, say
+
+Event = Mapping[str, Any]
+
+
+def data_of(context: Context, task: Any, token: Any) -> Dataset | None:
+    """The rows of the task that is chosen in the panel; None: it has none, or they are gone."""
+    if not isinstance(task, str) or task == OWN:
+        return None
+    try:
+        return context.service.ready.dataset(Source(task, owner_or_none(token)))
+    except PromptClfError:
+        return None
+
+
+def chosen_data(context: Context, task: Any, token: Any, language: Language) -> tuple[str, Dataset | None]:
+    """What the work will run on, in a line, or where to get rows from; and the rows."""
+    data = data_of(context, task, token)
+    if data is None:
+        return cards.hint(say(language, "work_no_data")), None
+    counts = {split: f"{len(rows):,}" for split, rows in data.splits.items()}
+    facts = say(language, "work_data", labels=str(len(data.task.labels)), **counts)
+    name = task_name(context, str(task), owner_or_none(token), language)
+    meta = f'<span class="pc-meta">{escape(facts)}</span>'
+    return f'<p class="pw-data" dir="auto"><b>{escape(name)}</b> {meta}</p>', data
+
+
+def budget(data: Dataset) -> int:
+    """All labelled rows to learn from, as `Dataset.limit` counts them."""
+    return len(data.train) + (0 if data.validation_from_source else len(data.validation))
+
+
+def rows_box(label: str, info: str) -> gr.Number:
+    """How many rows to take; `all_rows` fills it in."""
+    return gr.Number(
+        MAX_ROWS,
+        label=i18n(label),
+        info=i18n(info),
+        precision=0,
+        minimum=2,
+        maximum=MAX_ROWS,
+        min_width=170,
+        interactive=True,
+    )
+
+
+def all_rows(count: int) -> Any:
+    """An update of a `rows_box`: all there are, to be lowered."""
+    return gr.Number(value=max(2, count), interactive=count > 0)
+
+
+def task_name(context: Context, task: str, owner: str | None, language: Language) -> str:
+    """What a task or data set is called on the page."""
+    packaged = {name: title for title, name in packaged_choices()}
+    if task in packaged:
+        return packaged[task]
+    try:
+        return context.store.stored(task, owner or "").name
+    except PromptClfError:
+        return say(language, "work_data_gone")
+
+
+def ended_card(job: Job, language: Language) -> str:
+    """Why there is no result: the job failed, was cancelled or interrupted."""
+    message = say(language, f"work_{job.state}", error=job.error or "")
+    state = say(language, f"work_state_{job.state}")
+    return cards.note_card(message, heading=state[:1].upper() + state[1:])
+
+
+def queued_card(events: Sequence[Event], language: Language) -> str:
+    """A job that waits for others."""
+    ahead = next((event["ahead"] for event in reversed(events) if event.get("event") == "queued"), 0)
+    key = "work_queued_next" if not ahead else "work_queued"
+    return cards.waiting_card(say(language, key, ahead=str(ahead)), labels=2)
+
+
+def job_line(context: Context, job: Job, language: Language, outcome: str = "") -> str:
+    """A job in the list of earlier ones: when, on what, and what came of it."""
+    name = task_name(context, str(job.request["task"]), job.owner, language)
+    state = outcome if job.state == "done" and outcome else say(language, f"work_state_{job.state}")
+    return " · ".join([when(job.created), name, state])
+
+
+def when(moment: str) -> str:
+    """A moment of the store, to the minute."""
+    return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M} UTC"
+
+
+def since(moment: str | None) -> float:
+    """Seconds since a moment of the store."""
+    return 0.0 if moment is None else (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+
+
+def spent(seconds: float, language: Language) -> str:
+    """A time in words, in no more detail than helps."""
+    if seconds < 90:
+        return say(language, "work_seconds", count=f"{max(1, round(seconds))}")
+    if seconds < 5400:
+        return say(language, "work_minutes", count=f"{round(seconds / 60)}")
+    return say(language, "work_hours", count=f"{seconds / 3600:.1f}")
+
+
+def strip(facts: Sequence[tuple[str, str]], share: float, label: str) -> str:
+    """Figures side by side, over a bar that fills from 0 to 1."""
+    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+    width = 100 * min(1.0, share)
+    return (
+        f'<dl class="pw-strip">{items}</dl><div class="pc-progress" role="progressbar" aria-valuemin="0"'
+        f' aria-valuemax="100" aria-valuenow="{width:.0f}" aria-label="{escape(label)}">'
+        f'<span style="width:{width:.1f}%"></span></div>'
+    )

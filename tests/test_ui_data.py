@@ -1,0 +1,523 @@
+"""The Data tab's handlers, called as gradio calls them: from a file to a data set, and its end."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptclf.data import Dataset
+from promptclf.doctor import diagnose
+from promptclf.errors import DataError, PromptClfError, TaskError
+from promptclf.schema import MAX_ROWS
+from promptclf.task import Example, Task
+from promptclf.ui import data_cards, upload
+from promptclf.ui.context import Context
+from promptclf.ui.data import DataDesk
+from promptclf.ui.data_cards import examine, findings_card, labels_card, sample_card
+from promptclf.ui.upload import (
+    Draft,
+    Drafts,
+    build_dataset,
+    guess_columns,
+    label_lines,
+    read_examples,
+    read_labels,
+    read_upload,
+)
+from promptclf.ui.words import Language
+from tab_context import NASTY, build, check_html, is_skip, prop
+from visitors import Visitor, asking
+
+EN, ZH = asking("en"), asking("zh-CN")
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+COLOURS = ("red", "blue", "green")
+CSV = "id,message,colour\n" + "".join(
+    f"{n},a {COLOURS[n % 3]} thing {n},{COLOURS[n % 3]}\n" for n in range(30)
+)
+
+
+@pytest.fixture(autouse=True)
+def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PROMPTCLF_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> tuple[Context, DataDesk]:
+    return build(tmp_path, DataDesk)
+
+
+@pytest.fixture
+def context(built: tuple[Context, DataDesk]) -> Context:
+    return built[0]
+
+
+@pytest.fixture
+def tab(built: tuple[Context, DataDesk]) -> DataDesk:
+    return built[1]
+
+
+@pytest.fixture
+def visitor(context: Context) -> Visitor:
+    return Visitor(context.store)
+
+
+def put(folder: Path, content: str | bytes, name: str = "mine.csv") -> str:
+    """A file as gradio hands it over: in a folder of its own."""
+    folder = folder / "uploaded"
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+def shape(tab: DataDesk, updates: dict[Any, Any], **changes: Any) -> list[Any]:
+    """What the form holds after a file was read."""
+    values = {
+        "draft": updates[tab.draft],
+        "text": prop(updates[tab.text], "value"),
+        "label": prop(updates[tab.label], "value"),
+        "labels": updates[tab.labels],
+        "instruction": updates[tab.instruction],
+        "template": prop(updates[tab.template], "value"),
+        "name": updates[tab.name],
+    }
+    return list({**values, **changes}.values())
+
+
+# ---- reading a file ------------------------------------------------------------------------------
+
+
+def test_a_file_is_read_by_its_content(tmp_path: Path) -> None:
+    for name, content in {
+        "a.csv": CSV,
+        "b.jsonl": '{"message": "a red thing", "colour": "red"}\n',
+        "wrong.csv": '\ufeff {"message": "a red thing", "colour": "red"}\n',
+        "tabs.tsv": CSV.replace(",", "\t"),
+    }.items():
+        draft = read_upload(Path(put(tmp_path, content, name)), name)
+        assert draft.name == name.split(".")[0]
+        assert "colour" in draft.table.columns
+        assert draft.table.source == name
+    utf16 = CSV.encode("utf-16")
+    assert len(read_upload(Path(put(tmp_path, utf16)), "x.csv").table.rows) == 30
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (gzip.compress(CSV.encode()), "got gzip"),
+        (b"PK\x03\x04" + b"0" * 100, "got zip"),
+        (b"PAR1" + b"0" * 100, "got parquet"),
+        (b"text,label\n\xff\xfe\xfd,x\n", "UTF-8"),
+        (b"text,label\na,b,c\n", "expected 2 fields"),
+        (b'{"text": "a"\n', "JSON"),
+        (b'text,label\n"a,b\n', "double quotes"),
+        (b"text,label\n", "no data"),
+        (b"", "no data"),
+        (b"text,text\na,b\n", "more than once"),
+    ],
+)
+def test_what_is_no_table_is_refused_under_the_visitors_name(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = Path(put(tmp_path, content))
+    with pytest.raises(DataError) as refused:
+        read_upload(path, "my file.csv")
+    assert said in str(refused.value)
+    assert "my file.csv" in str(refused.value)
+    assert str(tmp_path) not in str(refused.value) and "upload.csv" not in str(refused.value)
+
+
+def test_large_files_are_refused_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(path: Path) -> Any:
+        raise AssertionError("read")
+
+    monkeypatch.setattr(upload, "read_table", never)
+    rows = "".join(f"text {n},a\n" for n in range(MAX_ROWS + 1))
+    lines = "".join('{"t": 1}\n' for _ in range(MAX_ROWS + 1))
+    start = time.perf_counter()
+    for content in ("text,label\n" + rows, "text;label\n" + rows, lines):
+        with pytest.raises(DataError, match="at most 100,000 rows"):
+            read_upload(Path(put(tmp_path, content)), "x.csv")
+    assert time.perf_counter() - start < 20
+    monkeypatch.setattr(upload, "MAX_BYTES", 100)
+    with pytest.raises(DataError, match="at most 25 MiB"):
+        read_upload(Path(put(tmp_path, CSV)), "x.csv")
+
+
+def test_line_breaks_in_quotes_are_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "MAX_ROWS", 10)
+    content = "text,label\n" + "".join(f'"one\ntwo\nthree {n}",a\n' for n in range(10))
+    assert len(read_upload(Path(put(tmp_path, content)), "x.csv").table.rows) == 10
+    with pytest.raises(DataError, match="at most 10 rows"):
+        read_upload(Path(put(tmp_path, content + "a,b\n")), "x.csv")
+
+
+def test_columns_are_guessed() -> None:
+    assert guess_columns(["id", "Message", "emotion"]) == {"text": "Message", "label": "emotion"}
+    assert guess_columns(["标题", "类别"]) == {"text": "标题", "label": "类别"}
+    assert guess_columns(["sentence1", "sentence2", "label"]) == {"text": "sentence1", "label": "label"}
+    assert guess_columns(["a", "b", "label"]) == {"label": "label"}
+    assert guess_columns(["a", "label"]) == {"text": "a", "label": "label"}
+    assert guess_columns(["a", "b"]) == {}
+
+
+def test_only_the_chosen_columns_are_kept(tmp_path: Path) -> None:
+    draft = read_upload(Path(put(tmp_path, CSV)), "x.csv")
+    rows = read_examples(draft, {"text": "message", "label": "colour"})
+    assert rows[1] == Example("a blue thing 1", "blue")
+    with pytest.raises(DataError, match=r"^label: "):
+        read_examples(draft, {"text": "message"})
+    with pytest.raises(DataError, match="got the same"):
+        read_examples(draft, {"text": "message", "label": "message"})
+
+
+# ---- labels --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "names", "descriptions"),
+    [
+        ("a\nb", {"a": "a", "b": "b"}, {}),
+        ("b\n\n  a  ", {"b": "b", "a": "a"}, {}),
+        ("a -> x: what\nb→y：说明", {"a": "x", "b": "y"}, {"x": "what", "y": "说明"}),
+        ("a: one: two\nb", {"a": "a", "b": "b"}, {"a": "one: two"}),
+        ("a -> both\nb -> both", {"a": "both", "b": "both"}, {}),
+        ("a ->\nb", {"a": "a", "b": "b"}, {}),
+        ("a\nb\nnew: not in the data", {"a": "a", "b": "b", "new": "new"}, {"new": "not in the data"}),
+    ],
+)
+def test_lines_name_labels(lines: str, names: dict[str, str], descriptions: dict[str, str]) -> None:
+    assert read_labels(lines, ["a", "b"]) == (names, descriptions)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["DESC", "DESC:manner"],
+        ["a -> b", "a"],
+        ["A", "AB"],
+        ["好：坏", "好"],
+        [" lead", "trail "],
+        ["None", "01", "1e3"],
+    ],
+)
+def test_labels_of_the_data_are_found_whatever_signs_they_hold(labels: list[str]) -> None:
+    lines = label_lines([Example("x", label) for label in labels])
+    names, descriptions = read_labels(lines, labels)
+    assert names == {label: label.strip() for label in labels} and descriptions == {}
+    renamed = "\n".join(f"{label.strip()} -> new {n}: why" for n, label in enumerate(labels))
+    assert read_labels(renamed, labels)[0] == {label: f"new {n}" for n, label in enumerate(labels)}
+
+
+def test_wrong_lines_are_told() -> None:
+    with pytest.raises(TaskError, match="'b' is missing"):
+        read_labels("a", ["a", "b"])
+    with pytest.raises(TaskError, match="'a' twice"):
+        read_labels("a\na -> b", ["a", "b"])
+    with pytest.raises(TaskError, match="at most 100"):
+        read_labels("\n".join(map(str, range(101))), [])
+
+
+def test_a_dataset_is_built_with_its_labels_merged_and_split() -> None:
+    rows = [Example(f"text {n}", "abc"[n % 3]) for n in range(30)]
+    data = build_dataset(
+        "My\tdata", rows, "b -> x: the x\na -> x\nc", instruction=" Decide \n now. ", template="completion"
+    )
+    assert (data.name, data.task.labels, data.task.instruction) == ("My data", ("x", "c"), "Decide now.")
+    assert data.task.descriptions == {"x": "the x"}
+    assert [len(part) for part in data.splits.values()] == [18, 6, 6]
+    assert sum(row.label == "x" for part in data.splits.values() for row in part) == 20
+    assert data.validation_from_source is False
+    with pytest.raises(DataError, match=r"^name: "):
+        build_dataset(" \n", rows, "a\nb\nc")
+    with pytest.raises(DataError, match=r"^instruction: "):
+        build_dataset("x", rows, "a\nb\nc", instruction="x" * 501)
+    with pytest.raises(DataError, match="at least 2 rows of every class"):
+        build_dataset("x", [*rows, Example("one", "d")], "a\nb\nc\nd")
+
+
+# ---- drafts --------------------------------------------------------------------------------------
+
+
+def test_a_draft_is_its_owners(tmp_path: Path) -> None:
+    drafts = Drafts()
+    draft = read_upload(Path(put(tmp_path, CSV)), "x.csv")
+    drafts.put("me", draft)
+    assert drafts.get("me", draft.id) is draft
+    newer = Draft("f" * 16, "y", draft.table, {})
+    for owner, draft_id in (("you", draft.id), ("me", newer.id)):
+        with pytest.raises(DataError, match="upload it again"):
+            drafts.get(owner, draft_id)
+    drafts.put("me", newer)
+    with pytest.raises(DataError, match="upload it again"):
+        drafts.get("me", draft.id)
+    for n in range(upload.KEPT):
+        drafts.put(f"owner {n}", draft)
+    with pytest.raises(DataError, match="upload it again"):
+        drafts.get("me", newer.id)  # the oldest go
+    drafts.drop("owner 1")
+    with pytest.raises(DataError, match="upload it again"):
+        drafts.get("owner 1", draft.id)
+
+
+# ---- the cards -----------------------------------------------------------------------------------
+
+BAD = {
+    "train": [
+        Example("same text of some length", "a"),
+        Example("same text of some length", "a"),
+        Example(f"{NASTY} in conflict, as long as it is", "a"),
+        Example(f"{NASTY} in conflict, as long as it is", "b"),
+        Example("", "a"),
+        Example("rare", "A"),
+        *(Example(f"row {n} with words {n * 7919 % 101} and {n * 104729 % 997}", "a") for n in range(60)),
+    ],
+    "test": [
+        Example("same text of some length", "a"),
+        Example("same text of some lengths", "a"),
+        Example("same text of some length!", "b"),
+    ],
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_finding_has_words(language: Language) -> None:
+    task = Task("t", ("a", "b", "never seen"))
+    findings = [*diagnose(BAD), *diagnose(BAD, task=task)]
+    kinds = {finding.kind for finding in findings}
+    assert kinds >= {
+        "empty_texts",
+        "duplicates",
+        "duplicates_across_splits",
+        "conflicting_labels",
+        "near_duplicates",
+        "near_duplicates_across_splits",
+        "absent_classes",
+        "small_classes",
+        "imbalance",
+        "label_spellings",
+    }
+    card = findings_card(findings, 9, BAD, language)
+    check_html(card)
+    assert "&lt;img" in card
+
+
+def test_the_rows_of_a_finding_are_shown() -> None:
+    findings, examined = examine(BAD)
+    card = findings_card(findings, examined, BAD, "en")
+    assert "The doctor looked at all 69 rows." in card
+    assert "Row Training 1, Training 2, Test 1:" in card  # a repeated text, in both parts
+    assert "Texts with more than one label: 1." in card
+    nothing = findings_card([], 3, {"train": BAD["train"][:3]}, "en")
+    assert "Nothing stands out" in nothing
+
+
+def test_of_very_many_rows_some_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_cards, "EXAMINED", 50)
+    rows = {"train": [Example("twice" if n in (700, 701) else f"{n}", "ab"[n % 2]) for n in range(1000)]}
+    rows["train"] += [Example("", "a")] * 1000
+    findings, examined = examine(rows)
+    assert examined == 50
+    empty = next(finding for finding in findings if finding.kind == "empty_texts")
+    assert empty.rows and all(row.row > 1000 for row in empty.rows)  # numbers of the whole data
+    card = findings_card(findings, examined, rows, "en")
+    assert "50 of 2,000 rows" in card
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_counts_and_samples(language: Language) -> None:
+    rows = [Example(f"{NASTY} {n}", f"<b>{n % 2}") for n in range(20)]
+    data = build_dataset("x", rows, "<b>0: <i>zero\n<b>1")
+    for card in (labels_card(data, language), sample_card(data, language)):
+        check_html(card)
+        assert "&lt;b&gt;0" in card
+    assert labels_card(data, language).count("<b>10</b>") == 2
+    assert "<b>20</b>" in labels_card(data, language)
+
+
+# ---- the tab -------------------------------------------------------------------------------------
+
+
+def test_from_a_file_to_a_data_set(tab: DataDesk, context: Context, visitor: Visitor, tmp_path: Path) -> None:
+    path = put(tmp_path, CSV, "my colours.csv")
+    read = tab.read(EN, visitor.token, path)
+    assert not Path(path).exists()
+    assert read[tab.file] is None and read[tab.problem] == ""
+    assert prop(read[tab.form], "visible") is True
+    assert prop(read[tab.text], "choices") == ["id", "message", "colour"] or prop(read[tab.text], "value")
+    assert (prop(read[tab.text], "value"), prop(read[tab.label], "value")) == ("message", None)
+    assert "30 rows, 3 columns · Text: guessed by its name" in read[tab.guessed]
+    assert "label: expected a column" in tab.look(EN, visitor.token, *shape(tab, read))
+
+    chosen = tab.choose(EN, visitor.token, read[tab.draft], "message", "colour")
+    assert sorted(chosen[tab.labels].splitlines()) == sorted(COLOURS)
+    form = shape(
+        tab, read, label="colour", labels="red -> warm: like fire\nblue\ngreen", instruction="Which?"
+    )
+    assert "Reading the rows" in read[tab.overview]
+    card = tab.look(EN, visitor.token, *form)
+    check_html(card)
+    assert "warm" in card and "like fire" in card
+    assert "looked at all 30 rows" in card
+
+    kept = tab.keep(EN, visitor.token, *form)
+    assert kept[tab.problem] == ""
+    assert "“my colours” is saved" in kept[tab.overview]
+    [stored] = context.store.datasets(visitor.owner)
+    assert prop(kept[context.panel.task], "value") == stored.id
+    assert [value for _, value in prop(kept[tab.mine], "choices")] == [stored.id]
+    data = context.store.dataset(stored.id, visitor.owner)
+    assert data.task.labels == ("warm", "blue", "green")
+    assert (data.task.instruction, data.task.template) == ("Which?", "completion")
+    assert stored.rows == {"train": 18, "validation": 6, "test": 6}
+    # The draft is gone: a look that was under way shows nothing, and a second click saves nothing.
+    assert is_skip(tab.look(EN, visitor.token, *form))
+    assert "upload it again" in tab.keep(EN, visitor.token, *form)[tab.problem]
+    assert len(context.store.datasets(visitor.owner)) == 1
+
+
+def test_a_chinese_file_gets_chinese_prompts(tab: DataDesk, visitor: Visitor, tmp_path: Path) -> None:
+    content = "标题,类别\n" + "".join(f"第{n}条新闻,{'体育' if n % 2 else '财经'}\n" for n in range(20))
+    read = tab.read(ZH, visitor.token, put(tmp_path, content, "新闻.csv"))
+    assert prop(read[tab.template], "value") == "completion_zh"
+    assert set(prop(read[tab.template], "choices")) >= {"chat_zh", "topic_zh"}
+    assert "20 行，2 列" in read[tab.guessed]
+    card = tab.look(ZH, visitor.token, *shape(tab, read))
+    check_html(card)
+    assert "体育" in card and "已检查全部 20 行" in card
+
+
+@pytest.mark.parametrize("content", [gzip.compress(b"x" * 100, mtime=0), b"text,label\na,b,c\n", b""])
+def test_a_refused_file_is_deleted_too(
+    tab: DataDesk, visitor: Visitor, tmp_path: Path, content: bytes
+) -> None:
+    path = put(tmp_path, content, f"{NASTY}.csv".replace("/", ""))
+    updates = tab.read(EN, visitor.token, path)
+    assert not Path(path).exists()
+    check_html(updates[tab.problem])
+    assert "pc-error" in updates[tab.problem]
+    assert prop(updates[tab.form], "visible") is False
+    path = put(tmp_path, CSV)
+    assert "reload the page" in tab.read(EN, "no token", path)[tab.problem]
+    assert not Path(path).exists()
+    assert tab.read(EN, visitor.token, None) == {tab.problem: ""}
+
+
+def test_what_is_wrong_with_the_form_is_told(
+    tab: DataDesk, context: Context, visitor: Visitor, tmp_path: Path
+) -> None:
+    read = tab.read(EN, visitor.token, put(tmp_path, CSV))
+    for changes, said in (
+        ({"label": "colour", "labels": "red"}, "is missing"),
+        ({"label": "colour", "labels": "red\nblue -> red\ngreen -> red"}, "2 to 500 labels"),
+        ({"label": "message"}, "got the same"),
+        ({"label": "no such"}, "no such"),
+        ({"label": "colour", "labels": "red\nblue\ngreen", "template": "../x"}, "template: "),
+        ({"label": "colour", "labels": "red\nblue\ngreen", "name": ""}, "name: "),
+    ):
+        form = shape(tab, read, **changes)
+        updates = tab.keep(EN, visitor.token, *form)
+        check_html(updates[tab.problem])
+        assert said in updates[tab.problem], changes
+        check_html(tab.look(EN, visitor.token, *form))
+    assert context.store.datasets(visitor.owner) == []
+
+
+def test_a_look_that_ends_after_the_data_was_saved_shows_nothing(
+    tab: DataDesk, visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = tab.read(EN, visitor.token, put(tmp_path, CSV))
+    form = shape(tab, read, label="colour", labels="red\nblue\ngreen")
+
+    def saved_meanwhile(rows: Any) -> Any:
+        assert tab.keep(EN, visitor.token, *form)[tab.problem] == ""
+        return examine(rows)
+
+    monkeypatch.setattr("promptclf.ui.data.examine", saved_meanwhile)
+    assert is_skip(tab.look(EN, visitor.token, *form))
+
+
+def test_a_strangers_draft_is_not_to_be_had(
+    tab: DataDesk, context: Context, visitor: Visitor, tmp_path: Path
+) -> None:
+    read = tab.read(EN, visitor.token, put(tmp_path, CSV))
+    form = shape(tab, read, label="colour", labels="red\nblue\ngreen")
+    for token in (Visitor(context.store).token, None):
+        assert "pc-error" in tab.keep(EN, token, *form)[tab.problem]
+        assert is_skip(tab.look(EN, token, *form))
+        assert "pc-error" in tab.choose(EN, token, read[tab.draft], "message", "colour")[tab.problem]
+    tab.drop(EN, visitor.token)
+    assert "upload it again" in tab.keep(EN, visitor.token, *form)[tab.problem]
+
+
+def test_data_sets_are_listed_shown_and_deleted(tab: DataDesk, context: Context, visitor: Visitor) -> None:
+    assert prop(tab.open(EN, None)[tab.mine], "visible") is False
+    mine = visitor.upload(name=NASTY)
+    listed = tab.open(EN, visitor.token)
+    assert prop(listed[tab.mine], "choices") == [(f"{NASTY} · 6 rows · 2 labels", mine)]
+    waiting, shown = tab.show(EN, visitor.token, mine)
+    assert "Reading" in waiting[tab.overview]
+    check_html(shown[tab.overview])
+    assert prop(shown[tab.delete], "visible") is True
+
+    asked = tab.ask(EN, visitor.token, mine)
+    check_html(asked[tab.question])
+    assert "&lt;img" in asked[tab.question] and prop(asked[tab.sure], "visible") is True
+    assert len(context.store.datasets(visitor.owner)) == 1
+    assert prop(tab.spare()[tab.sure], "visible") is False
+
+    gone = tab.remove(EN, visitor.token, mine, mine)
+    check_html(gone[tab.overview])
+    assert context.store.datasets(visitor.owner) == []
+    assert prop(gone[context.panel.task], "value") == "support"  # the task was the one deleted
+    assert "已不存在" in tab.remove(ZH, visitor.token, mine, "support")[tab.problem]
+    with pytest.raises(PromptClfError):
+        context.store.dataset(mine, visitor.owner)
+
+
+def test_a_stranger_neither_sees_nor_deletes_data(tab: DataDesk, context: Context, visitor: Visitor) -> None:
+    mine = visitor.upload(name="secret")
+    stranger = Visitor(context.store)
+    assert "secret" not in str(prop(tab.open(EN, stranger.token)[tab.mine], "choices"))
+    for chosen in (mine, None, "../secret", 7):
+        for updates in tab.show(EN, stranger.token, chosen):  # type: ignore[arg-type]
+            assert "secret" not in str(updates[tab.overview]).replace("../secret", "")
+        assert prop(tab.ask(EN, stranger.token, chosen)[tab.sure], "visible") is False  # type: ignore[arg-type]
+        assert "gone already" in tab.remove(EN, stranger.token, chosen, "support")[tab.problem]  # type: ignore[arg-type]
+    assert len(context.store.datasets(visitor.owner)) == 1
+
+
+def test_hard_labels_and_texts_come_back_as_they_were(
+    tab: DataDesk, context: Context, visitor: Visitor, tmp_path: Path
+) -> None:
+    labels = ["None", "01", "1e3", "True", "=1+1", "<script>", "ярлык", "标签"]
+    texts = [
+        "line\nbreak",
+        "tab\there",
+        'quote " and , comma',
+        NASTY,
+        "=cmd()",
+        "\u202eright to left",
+        "é",
+        "x" * 5000,
+    ]
+    rows = [
+        {"text": f"{text} {n}", "label": label}
+        for n in range(5)
+        for text, label in zip(texts, labels, strict=True)
+    ]
+    content = "".join(json.dumps(row) + "\n" for row in rows)
+    read = tab.read(EN, visitor.token, put(tmp_path, content, "hard.jsonl"))
+    kept = tab.keep(EN, visitor.token, *shape(tab, read))
+    assert kept[tab.problem] == ""
+    data: Dataset = context.store.dataset(context.store.datasets(visitor.owner)[0].id, visitor.owner)
+    found = sorted((row.text, row.label) for part in data.splits.values() for row in part)
+    assert found == sorted((row["text"], row["label"]) for row in rows)
