@@ -23,6 +23,10 @@ from visitors import SUPPORT
 
 T = TypeVar("T")
 NASTY = "<img src=x onerror=alert(1)>"
+COLOURS = ("red", "blue", "green")
+CSV = "id,message,colour\n" + "".join(
+    f"{n},a {COLOURS[n % 3]} thing {n},{COLOURS[n % 3]}\n" for n in range(30)
+)
 
 
 def build(folder: Path, tab: Callable[[Context], T]) -> tuple[Context, T]:
@@ -92,3 +96,12 @@ def finish(
     for name, content in (files or {}).items():
         (folder / name).write_text(content, encoding="utf-8")
     context.store.end_job(job_id, "done", json.loads(json.dumps(result)))
+
+
+def put(folder: Path, content: str | bytes, name: str = "mine.csv") -> str:
+    """A file as gradio hands it over: in a folder of its own."""
+    folder = folder / "uploaded"
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)

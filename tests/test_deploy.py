@@ -40,7 +40,7 @@ NOT_PYTHON = {
     *(f"promptclf/ui/locales/{language}.yaml" for language in ("en", "zh")),
     *(f"prompts/{name}.yaml" for name in packaged_templates()),
 }
-NEVER = (".env", "runs/", "tests/", ".git", "__pycache__", ".venv", "store.sqlite3", "feedback", "secret")
+NEVER = (".env", "runs/", "tests/", ".git", "__pycache__", ".venv", ".sqlite3", ".jsonl", "secret", "mine")
 
 
 @pytest.fixture(scope="session")

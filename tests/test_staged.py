@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -58,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def python(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def python(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A clean environment with what a Space installs; pip's cache and its index are used."""
     place = tmp_path_factory.mktemp("environment")
     venv.create(place, with_pip=True)
@@ -78,7 +79,8 @@ def python(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no package index can be reached")
     assert done.returncode == 0, done.stderr
     subprocess.run([python, "-m", "pip", "check"], check=True, capture_output=True)
-    return python
+    yield python
+    shutil.rmtree(place)  # more than a gigabyte, and pytest would keep three of them
 
 
 def card(folder: Path) -> dict[str, Any]:
