@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from promptclf.attention import tolerance
 from promptclf.packed import filled, score_packed
 from promptclf.padded import batches, pad, score_padded
 from promptclf.prefix import MIN_PREFIX, Ids, Layers, PrefixCache
@@ -258,12 +259,9 @@ class ScoringEngine:
     def _agrees(
         self, prompts: Sequence[Ids], answers: Sequence[Ids], expected: NDArray[np.float64], epsilon: float
     ) -> bool:
-        # What is right within rounding differs by far less than two prompts do.
-        signal = float(np.abs(expected[0] - expected[1]).max())
-        exact = self.model.dtype == torch.float32
-        tolerance = np.clip(0.02 * signal, 2e-5, 1e-3) if exact else np.clip(0.1 * signal, 0.05, 0.5)
+        limit = tolerance(self.model.dtype, float(np.abs(expected[0] - expected[1]).max()))
         found = self._score(prompts, answers, False, None, epsilon)
-        return bool(np.abs(found - expected).max() <= tolerance)
+        return bool(np.abs(found - expected).max() <= limit)
 
 
 class _Reached(Exception):  # noqa: N818  (a signal, not an error)

@@ -182,6 +182,7 @@ def _weights(
     if quantization != "none":
         try:
             module = _pretrained(where, {**load, "quantization_config": _quantizer(quantization, dtype)})
+            _keep_layout(module)
             module(input_ids=module.dummy_inputs["input_ids"][:, :2].to(module.device) * 0)
             return module, quantization
         except Exception as error:  # each back end fails in its own way; the reason is shown
@@ -213,6 +214,17 @@ def _quantizer(quantization: str, dtype: Any) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
+
+
+def _keep_layout(module: Any) -> None:
+    """Keep bitsandbytes from laying 4-bit weights out anew where the CPU knows AVX512-BF16.
+
+    It would do so in the first prediction: with scales rounded to bfloat16, for rows of whole blocks
+    only, and without a gradient from then on, so that later training would learn nothing.
+    """
+    for layer in module.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def weights_digest(folder: Path) -> str:

@@ -188,7 +188,7 @@ class LoraClassifier(PromptClassifier):
         }
 
     def _rows(self, texts: list[Text], labels: list[str], weights: NDArray[np.float64]) -> list[Any]:
-        from promptclf.trainer import Row
+        from promptclf.answer_loss import Row
         from promptclf.trie import AnswerTrie
 
         model: HFModel = self.model_

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from promptclf.cascade import Plan, Segment, attend
+from promptclf.attention import attend
+from promptclf.cascade import Cascade, Segment
 from promptclf.prefix import Ids, Layers
 from promptclf.search import TrieSearch
 from promptclf.trie import AnswerTrie
@@ -45,7 +46,7 @@ def score_packed(
     Array of shape (texts, answers).
     """
     search = TrieSearch(trie, len(suffixes), epsilon)
-    row = _Rows(model, predict, suffixes, trie, Plan(prefix, keep=epsilon > 0 and len(trie) > 0), past)
+    row = _Rows(model, predict, suffixes, trie, Cascade(prefix, keep=epsilon > 0 and len(trie) > 0), past)
     none = np.empty(0, dtype=np.intp)
     everything = np.arange(1, len(trie) + 1)
     row.feed(search, [none if epsilon else everything] * len(suffixes), with_texts=True)
@@ -70,7 +71,7 @@ class _Rows:
     """The packed rows of some texts, one after the other."""
 
     def __init__(
-        self, model: Any, predict: Any, suffixes: Sequence[Ids], trie: AnswerTrie, plan: Plan, past: int
+        self, model: Any, predict: Any, suffixes: Sequence[Ids], trie: AnswerTrie, plan: Cascade, past: int
     ) -> None:
         self.model, self.predict, self.suffixes = model, predict, suffixes
         self.trie, self.plan, self.past = trie, plan, past

@@ -10,7 +10,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from transformers import get_linear_schedule_with_warmup
 
+from promptclf.answer_loss import AnswerLoss, Batch, Row, collate, packs
 from promptclf.checkpoints import Checkpoints
 from promptclf.errors import TrainingError, TrainingStop
 from promptclf.model import HFModel
@@ -32,20 +35,6 @@ logger = logging.getLogger(__name__)
 
 Event = dict[str, Any]
 Callback = Callable[[Event], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One training text.
-
-    `ids` is prompt and answer, `answer` the number of answer tokens at its end, `weight` how much
-    the row counts, `rivals` (for the restricted loss) the tokens that could stand at each of them.
-    """
-
-    ids: list[int]
-    answer: int
-    weight: float = 1.0
-    rivals: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,55 +99,6 @@ class Rows(torch.utils.data.Dataset[tuple[Row, float]]):
 
     def __getitem__(self, key: tuple[int, float]) -> tuple[Row, float]:
         return self.rows[key[0]], key[1]
-
-
-class AnswerLoss(torch.nn.Module):
-    """Negative log-likelihood of each row's answer tokens. The head runs on those positions only."""
-
-    def __init__(self, module: Any) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, ids: Tensor, rows: Tensor, columns: Tensor, targets: Tensor, rivals: Tensor) -> Tensor:
-        """Sum per row, shape (rows,).
-
-        `rows`, `columns` and `targets` say where each answer token is predicted and which it is;
-        `rivals` (tokens x width, -1 for none) restricts the softmax where its width is not 0.
-        """
-        # Right padding needs no mask: causal attention never looks at it.
-        hidden = self.module.base_model(input_ids=ids, use_cache=False).last_hidden_state[rows, columns]
-        logits = self.module.get_output_embeddings()(hidden).float()
-        total = logits
-        if rivals.shape[1]:
-            total = logits.gather(1, rivals.clamp(min=0)).masked_fill(rivals < 0, -torch.inf)
-        nll = total.logsumexp(-1) - logits.gather(1, targets[:, None])[:, 0]
-        summed: Tensor = nll.new_zeros(len(ids)).index_add(0, rows, nll)
-        return summed
-
-
-def collate(batch: Sequence[tuple[Row, float]]) -> dict[str, Tensor]:
-    """Pad a batch on the right and point at its answer tokens."""
-    rows = [row for row, _ in batch]
-    ids = torch.zeros(len(rows), max(len(row.ids) for row in rows) - 1, dtype=torch.long)
-    at: list[tuple[int, int, int]] = []
-    rivals: list[tuple[int, ...]] = []
-    for n, row in enumerate(rows):
-        ids[n, : len(row.ids) - 1] = torch.tensor(row.ids[:-1])
-        first = len(row.ids) - row.answer
-        at += [(n, column - 1, row.ids[column]) for column in range(first, len(row.ids))]
-        rivals += row.rivals or ()
-    table = torch.full((len(at), max(map(len, rivals), default=0)), -1)
-    for n, tokens in enumerate(rivals):
-        table[n, : len(tokens)] = torch.tensor(tokens)
-    places = torch.tensor(at)
-    return {
-        "ids": ids,
-        "rows": places[:, 0],
-        "columns": places[:, 1],
-        "targets": places[:, 2],
-        "rivals": table,
-        "shares": torch.tensor([share for _, share in batch]),
-    }
 
 
 def train(
@@ -239,7 +179,9 @@ class _Run:
         # A loader draws a number whenever it starts; drawn from a generator of its own, dropout after
         # a resumed start is what it would have been.
         own = torch.Generator()
-        loader = DataLoader(Rows(rows), micro, sampler=sampler, collate_fn=collate, generator=own)
+        packed = packs(model.module, max(len(row.ids) for row in rows))
+        parts = partial(collate, budget=model.engine.batch_tokens, packed=packed)
+        loader = DataLoader(Rows(rows), micro, sampler=sampler, collate_fn=parts, generator=own)
         per_epoch = len(sampler) // config.batch_size
         self.epochs = max(config.epochs, math.ceil(min_steps / per_epoch))
         self.steps, self.min_steps = self.epochs * per_epoch, min_steps
@@ -301,20 +243,25 @@ class _Run:
                 self.checkpoints.save()
         self.epoch, self.batches = self.epoch + 1, 0
 
-    def _step(self, batch: dict[str, Tensor]) -> float:
-        """Learn from a part of a batch, and return its part of the batch's loss."""
-        shares = batch.pop("shares")
+    def _step(self, batch: list[Batch]) -> float:
+        """Learn from a part of a batch, as many tokens at once as fit, and return its part of the loss."""
         accelerator = self.accelerator
         with self.model.lock, self.model.adapters.using(self.adapter), accelerator.accumulate(self.loss):
             self.model.module.train()
             try:
-                loss = (self.loss(**batch) * shares).sum()
-                # Gradients are averaged over processes and accumulated parts, but shares want a sum.
-                accelerator.backward(loss * accelerator.num_processes * self.config.accumulation)
+                total = torch.zeros((), device=accelerator.device)
+                for left, part in zip(reversed(range(len(batch))), batch, strict=True):
+                    # Processes meet in the last backward pass of a step, however many each has.
+                    with accelerator.no_sync(self.loss) if left else nullcontext():
+                        shares = part.pop("shares")
+                        loss = (self.loss(**part) * shares).sum()
+                        # Gradients are averaged over processes and accumulated parts; shares want a sum.
+                        accelerator.backward(loss * accelerator.num_processes * self.config.accumulation)
+                        total += loss.detach()
                 norm = None
                 if accelerator.sync_gradients:
                     norm = accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
-                value = float(accelerator.reduce(loss.detach(), "sum"))
+                value = float(accelerator.reduce(total, "sum"))
                 if not math.isfinite(value) or (norm is not None and not math.isfinite(float(norm))):
                     raise self._diverged(f"the loss became {value} at step {self.step + 1}")
                 self.optimizer.step()

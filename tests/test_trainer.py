@@ -21,15 +21,14 @@ from accelerate import PartialState
 from hypothesis import given
 from hypothesis import strategies as st
 
+from promptclf.answer_loss import Row
 from promptclf.errors import TrainingError
 from promptclf.lora import LoraClassifier
 from promptclf.model import HFModel
 from promptclf.settings import MIN_STEPS, TrainConfig
-from promptclf.trainer import AnswerLoss, LengthSampler, Row, collate, make_optimizer
+from promptclf.trainer import LengthSampler, make_optimizer
 from quick import CONFIG, TASK, adapters, digest, own_model, rows
 from two_processes import fit_and_report
-
-PLAIN = Row([1, 2, 3], 1)
 
 
 @pytest.fixture(scope="module")
@@ -104,34 +103,6 @@ def test_shares_follow_the_weights() -> None:
     assert order == pytest.approx({0: 1 / 8, 1: 2 / 8, 2: 5 / 8})
     empty = LengthSampler(of_lengths([5, 5], [0.0, 0.0]), 2, seed=0)
     assert [share for _, share in empty] == [0.0, 0.0]
-
-
-# ---- the loss -------------------------------------------------------------------------------------
-
-
-def test_the_loss_is_the_negative_log_likelihood_of_the_answer(tiny: HFModel) -> None:
-    batch = [Row([5, 6, 7, 8, 9, 10], 2), Row([9, 8, 7], 1), Row([4, 4, 4, 4, 9, 10, 11], 3)]
-    inputs = collate([(row, 1.0) for row in batch])
-    inputs.pop("shares")
-    with torch.no_grad():
-        found = AnswerLoss(tiny.module)(**inputs).numpy()
-    for row, loss in zip(batch, found, strict=True):
-        cut = len(row.ids) - row.answer
-        score = tiny.engine.score_plainly([row.ids[:cut]], [row.ids[cut:]])[0, 0]
-        assert -loss == pytest.approx(score, abs=1e-4)
-
-
-def test_the_restricted_loss_normalises_over_the_rivals(tiny: HFModel) -> None:
-    prompt, answers = [5, 6, 7, 8], [[9, 10], [9, 11], [12]]
-    rivals = [((9, 12), (10, 11)), ((9, 12), (10, 11)), ((9, 12),)]
-    batch = [Row([*prompt, *a], len(a), 1.0, r) for a, r in zip(answers, rivals, strict=True)]
-    inputs = collate([(row, 1.0) for row in batch])
-    inputs.pop("shares")
-    with torch.no_grad():
-        found = -AnswerLoss(tiny.module)(**inputs).numpy()
-    expected = tiny.engine.score_plainly([prompt], answers, restricted=True)[0]
-    np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
-    assert np.exp(found).sum() == pytest.approx(1, abs=1e-4)
 
 
 # ---- batches, parts and processes -----------------------------------------------------------------

@@ -18,9 +18,10 @@ from promptclf.lora import LoraClassifier
 from quick import CONFIG, TASK, digest, rows
 
 
-def fit_and_report(folder: Path, out: Path) -> dict[str, Any]:
+def fit_and_report(folder: Path, out: Path, batch_tokens: int | None = None) -> dict[str, Any]:
     """Losses, probabilities and the adapter's hash, after a whole run and after a resumed one."""
     model = load_model(str(folder), device="cpu")
+    model.engine.batch_tokens = batch_tokens or model.engine.batch_tokens
     config = replace(CONFIG, save_steps=2)
     losses: list[float] = []
 
@@ -55,6 +56,7 @@ def wait_for_everyone() -> None:
 
 
 if __name__ == "__main__":
-    found = fit_and_report(Path(sys.argv[1]), Path(sys.argv[2]))
+    # So few tokens at once that a process needs several passes for a step, and not all the same number.
+    found = fit_and_report(Path(sys.argv[1]), Path(sys.argv[2]), batch_tokens=24)
     path = Path(sys.argv[2]) / f"report-{os.environ['RANK']}.json"
     path.write_text(json.dumps(found))
