@@ -143,10 +143,10 @@ def main(folder: Path, port: int, queue: int) -> None:
     from starlette.middleware import Middleware
 
     from promptclf.jobs import Jobs
-    from promptclf.ui.api import add_endpoints
-    from promptclf.ui.guard import GuardedBlocks, wrong_argument
-    from promptclf.ui.limits import BodyLimit
-    from promptclf.ui.service import Service
+    from promptclf.ui.api.endpoints import add_endpoints
+    from promptclf.ui.core.service import Service
+    from promptclf.ui.web.guard import GuardedBlocks, wrong_argument
+    from promptclf.ui.web.limits import BodyLimit
 
     store = Store(folder / "store")
     service = Service(MoodyModel(store.folder / "held"), store=store)

@@ -54,7 +54,7 @@ def main(folder: Path, port: int, seconds: float) -> None:
     """Serve until the process is told to end."""
     from promptclf.jobs import Jobs
     from promptclf.ui import build_app, server
-    from promptclf.ui.service import Service
+    from promptclf.ui.core.service import Service
 
     server.DRAIN_SECONDS = seconds
     store = Store(folder / "store")

@@ -15,10 +15,10 @@ import gradio as gr
 from fakes import FakeModel
 from promptclf.jobs import Jobs
 from promptclf.store import Store
-from promptclf.ui.context import Context
-from promptclf.ui.panel import build_panel
-from promptclf.ui.service import Service
-from promptclf.ui.visitor import token_state
+from promptclf.ui.core.service import Service
+from promptclf.ui.core.visitor import token_state
+from promptclf.ui.page.context import Context
+from promptclf.ui.page.panel import build_panel
 from visitors import SUPPORT
 
 T = TypeVar("T")

@@ -71,7 +71,7 @@ def test_the_contract_is_kept(server: Live) -> None:
 def test_the_whole_app_keeps_it_too(tmp_path: Path) -> None:
     """Events of the page have names as well, and must not take those of the endpoints."""
     from promptclf.ui.app import build_app
-    from promptclf.ui.service import Service
+    from promptclf.ui.core.service import Service
 
     async def build() -> Any:  # without a running loop, gradio makes some and leaves them open
         return build_app(Service(FakeModel()), Jobs(Store(tmp_path)))

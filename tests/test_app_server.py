@@ -20,7 +20,7 @@ from promptclf.classifier import ZeroShotClassifier
 from promptclf.data import load_dataset
 from promptclf.model import HFModel
 from promptclf.task import PACKAGED_TASKS
-from promptclf.ui.service import Service
+from promptclf.ui.core.service import Service
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

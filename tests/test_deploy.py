@@ -36,7 +36,7 @@ NOT_PYTHON = {
     *(f"promptclf/tasks/support/{split}.csv" for split in ("train", "validation", "test")),
     *(f"promptclf/tasks/support/adapter/{name}" for name in ("MANIFEST.json", "README.md", "promptclf.json")),
     *(f"promptclf/tasks/support/adapter/adapter_{name}" for name in ("config.json", "model.safetensors")),
-    *(f"promptclf/ui/{name}" for name in ("app.css", "mend.js", "thread.js", "work.css")),
+    *(f"promptclf/ui/assets/{name}" for name in ("app.css", "mend.js", "thread.js", "work.css")),
     *(f"promptclf/ui/locales/{language}.yaml" for language in ("en", "zh")),
     *(f"prompts/{name}.yaml" for name in packaged_templates()),
 }

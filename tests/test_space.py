@@ -23,10 +23,9 @@ from promptclf.errors import ArtifactError, PromptClfError, TextTooLongError
 from promptclf.loading import load_model
 from promptclf.model import HFModel
 from promptclf.prompt import Message, Prompt
-from promptclf.ui import ready, zerogpu
-from promptclf.ui.ready import Ready, Source
-from promptclf.ui.space import space_service
-from promptclf.ui.zerogpu import (
+from promptclf.ui.core import ready, zerogpu
+from promptclf.ui.core.ready import Ready, Source
+from promptclf.ui.core.zerogpu import (
     LONGEST,
     SHORTEST,
     feedback_is_lost,
@@ -35,6 +34,7 @@ from promptclf.ui.zerogpu import (
     on_zero_gpu,
     seconds_for,
 )
+from promptclf.ui.space import space_service
 
 PROMPTS = [Prompt((Message("user", f"Text: parcel number {n}\n"),), "Label:", chat=False) for n in range(3)]
 ANSWERS = [" billing", " delivery"]

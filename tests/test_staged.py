@@ -31,7 +31,7 @@ import yaml
 import promptclf.deploy
 from promptclf.deploy import stage
 from promptclf.embedded import HUB_ID, embedded_folder
-from promptclf.ui.zerogpu import LONGEST, SHORTEST
+from promptclf.ui.core.zerogpu import LONGEST, SHORTEST
 from staging import make_checkout
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

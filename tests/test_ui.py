@@ -14,17 +14,18 @@ from promptclf.prompt import PromptTemplate
 from promptclf.schema import MAX_CHARS
 from promptclf.store import Store
 from promptclf.task import Task
-from promptclf.ui import cards, ready
-from promptclf.ui.answer import agreement
-from promptclf.ui.ready import Source
-from promptclf.ui.service import Service
+from promptclf.ui.core import ready
+from promptclf.ui.core.answer import agreement
+from promptclf.ui.core.ready import Source
+from promptclf.ui.core.service import Service
+from promptclf.ui.views import cards
 from visitors import SUPPORT
 
 
 @pytest.fixture(autouse=True)
 def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("PROMPTCLF_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("promptclf.ui.polite.PAUSE", 0)
+    monkeypatch.setattr("promptclf.ui.core.polite.PAUSE", 0)
     return tmp_path / "home"
 
 

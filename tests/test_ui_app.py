@@ -14,8 +14,8 @@ from fakes import FakeModel
 from promptclf.errors import PromptClfError
 from promptclf.jobs import Jobs
 from promptclf.store import Store
-from promptclf.ui.service import Service
-from promptclf.ui.visitor import known_token, owner, owner_or_none, token_state
+from promptclf.ui.core.service import Service
+from promptclf.ui.core.visitor import known_token, owner, owner_or_none, token_state
 from visitors import Visitor
 
 UI = Path(__file__).parent.parent / "promptclf" / "ui"
@@ -91,13 +91,13 @@ def test_careful_settings() -> None:
 
 
 def test_gradio_wrote_nothing_beside_the_code(app: Any) -> None:
-    assert not list(UI.glob("*.pyi"))
+    assert not list(UI.rglob("*.pyi"))
 
 
 def test_the_page_has_no_global_state() -> None:
     """What modules hold is named as a constant, and nothing changes it."""
     changing = {"append", "add", "update", "pop", "setdefault", "clear", "extend", "remove", "insert"}
-    for path in UI.glob("*.py"):
+    for path in UI.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         held = {
             target.id

@@ -9,11 +9,11 @@ import pytest
 
 from fakes import FakeModel
 from promptclf.store import StoreError
-from promptclf.ui.classify import Chat
-from promptclf.ui.context import Context
-from promptclf.ui.conversation import History
-from promptclf.ui.feedback import Feedback
-from promptclf.ui.shared import examples
+from promptclf.ui.core.conversation import History
+from promptclf.ui.page.context import Context
+from promptclf.ui.page.shared import examples
+from promptclf.ui.tabs.classify import Chat
+from promptclf.ui.tabs.feedback import Feedback
 from visitors import EN, LABELS, PLAIN, SUPPORT, ZH, Visitor, alone, make_context, pressed, settings
 
 

@@ -13,13 +13,13 @@ from promptclf.data import Dataset
 from promptclf.doctor import diagnose
 from promptclf.errors import PromptClfError
 from promptclf.task import Example, Task
-from promptclf.ui import data_cards
-from promptclf.ui.context import Context
-from promptclf.ui.data import DataDesk
-from promptclf.ui.data_cards import examine, findings_card, labels_card, sample_card
-from promptclf.ui.upload import (
+from promptclf.ui.core.upload import (
     build_dataset,
 )
+from promptclf.ui.page.context import Context
+from promptclf.ui.tabs.data import DataDesk
+from promptclf.ui.views import data as data_cards
+from promptclf.ui.views.data import examine, findings_card, labels_card, sample_card
 from promptclf.ui.words import Language
 from tab_context import COLOURS, CSV, NASTY, build, check_html, is_skip, prop, put
 from visitors import Visitor, asking
@@ -240,7 +240,7 @@ def test_a_look_that_ends_after_the_data_was_saved_shows_nothing(
         assert tab.keep(EN, visitor.token, *form)[tab.problem] == ""
         return examine(rows)
 
-    monkeypatch.setattr("promptclf.ui.data.examine", saved_meanwhile)
+    monkeypatch.setattr("promptclf.ui.tabs.data.examine", saved_meanwhile)
     assert is_skip(tab.look(EN, visitor.token, *form))
 
 

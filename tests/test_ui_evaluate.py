@@ -18,10 +18,10 @@ from promptclf.report import Report, build_report, score_predictions
 from promptclf.significance import Comparison
 from promptclf.store import Job
 from promptclf.task import Example, Task
-from promptclf.ui.context import Context
-from promptclf.ui.evaluate import FILES, Evaluation, progress_view, request_of
-from promptclf.ui.panel import OWN
-from promptclf.ui.report_cards import DIVIDED_FIRST, report_view, verdict
+from promptclf.ui.page.context import Context
+from promptclf.ui.page.panel import OWN
+from promptclf.ui.tabs.evaluate import FILES, Evaluation, progress_view, request_of
+from promptclf.ui.views.report import DIVIDED_FIRST, report_view, verdict
 from promptclf.ui.words import WORDS, Language
 from tab_context import NASTY, build, check_html, finish, is_skip, prop
 from visitors import Visitor, asking

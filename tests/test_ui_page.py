@@ -12,10 +12,11 @@ import pytest
 
 from promptclf.schema import MAX_CHARS
 from promptclf.task import Example
-from promptclf.ui import cards, panel, thread
-from promptclf.ui.answer import Answer, Explanation
-from promptclf.ui.conversation import KEPT, History, Turn
-from promptclf.ui.service import Question
+from promptclf.ui.core.answer import Answer, Explanation
+from promptclf.ui.core.conversation import KEPT, History, Turn
+from promptclf.ui.core.service import Question
+from promptclf.ui.page import panel
+from promptclf.ui.views import cards, thread
 from promptclf.ui.words import WORDS, language_of, say
 from visitors import COLOURS, asking
 
@@ -69,7 +70,7 @@ def _names(text: str) -> set[str]:
 
 def test_every_key_in_the_code_has_words() -> None:
     used = re.compile(r"""(?:say\(\s*\w+,|i18n\()\s*f?["']([\w-]+)["']""")
-    found = {key for path in UI.glob("*.py") for key in used.findall(path.read_text(encoding="utf-8"))}
+    found = {key for path in UI.rglob("*.py") for key in used.findall(path.read_text(encoding="utf-8"))}
     assert len(found) > 50
     assert found <= set(WORDS["en"])
 
@@ -254,11 +255,11 @@ def test_a_conversation_is_bounded() -> None:
 
 
 def test_the_page_asks_no_other_machine() -> None:
-    for path in [*UI.glob("*.css"), *UI.glob("*.js")]:
+    for path in [*UI.rglob("*.css"), *UI.glob("*.js")]:
         text = path.read_text(encoding="utf-8")
         for outside in ("http:", "https:", "@import", "url(", "eval("):
             assert outside not in text, path.name
-    for path in UI.glob("*.css"):
+    for path in UI.rglob("*.css"):
         text = path.read_text(encoding="utf-8")
         # Other weights of the fonts have no file.
         assert set(re.findall(r"font-weight: (\w+)", text)) <= {"400", "700"}

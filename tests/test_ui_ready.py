@@ -18,18 +18,18 @@ from promptclf.errors import DataError, PromptClfError
 from promptclf.prompt import PromptTemplate
 from promptclf.store import Store
 from promptclf.task import Task
-from promptclf.ui import ready
-from promptclf.ui.answer import Answer
-from promptclf.ui.polite import AT_ONCE, PoliteModel
-from promptclf.ui.ready import KEPT, KEPT_DATA, Source
-from promptclf.ui.service import Service
+from promptclf.ui.core import ready
+from promptclf.ui.core.answer import Answer
+from promptclf.ui.core.polite import AT_ONCE, PoliteModel
+from promptclf.ui.core.ready import KEPT, KEPT_DATA, Source
+from promptclf.ui.core.service import Service
 from visitors import COLOURS, SUPPORT, Visitor
 
 
 @pytest.fixture(autouse=True)
 def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("PROMPTCLF_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("promptclf.ui.polite.PAUSE", 0)
+    monkeypatch.setattr("promptclf.ui.core.polite.PAUSE", 0)
     return tmp_path / "home"
 
 

@@ -22,8 +22,8 @@ from starlette.testclient import TestClient
 
 from live import sse, until
 from page_server import page
-from promptclf.ui.drain import Drain, Draining
-from promptclf.ui.limits import MAX_BODY, MAX_UPLOAD, UPLOAD, BodyLimit, SafeHeaders
+from promptclf.ui.web.drain import Drain, Draining
+from promptclf.ui.web.limits import MAX_BODY, MAX_UPLOAD, UPLOAD, BodyLimit, SafeHeaders
 
 LABELS = ["delivery status", "refund"]
 

@@ -10,14 +10,14 @@ import pytest
 
 from fakes import FakeModel
 from promptclf.errors import PromptClfError
-from promptclf.ui.choices import Choices
-from promptclf.ui.classify import Chat
-from promptclf.ui.compare import Compare
-from promptclf.ui.context import Context
-from promptclf.ui.conversation import History
-from promptclf.ui.files import Batch, Files
-from promptclf.ui.panel import OWN, choose_task, task_choices, use_adapter
-from promptclf.ui.prompts import FIELDS, Prompts
+from promptclf.ui.core.conversation import History
+from promptclf.ui.page.choices import Choices
+from promptclf.ui.page.context import Context
+from promptclf.ui.page.panel import OWN, choose_task, task_choices, use_adapter
+from promptclf.ui.tabs.classify import Chat
+from promptclf.ui.tabs.compare import Compare
+from promptclf.ui.tabs.files import Batch, Files
+from promptclf.ui.tabs.prompts import FIELDS, Prompts
 from visitors import EN, LABELS, PLAIN, SUPPORT, ZH, Visitor, alone, make_context, pressed, settings
 
 

@@ -17,11 +17,11 @@ from promptclf.schema import TrainRequest
 from promptclf.settings import TrainConfig
 from promptclf.store import Job
 from promptclf.task import Example
-from promptclf.ui.context import Context
-from promptclf.ui.pace import Pace, Plan, Stopwatch, make_plan, pace_of
-from promptclf.ui.panel import OWN
-from promptclf.ui.train import Training, request_of
-from promptclf.ui.train_cards import curves, plan_card, training_view
+from promptclf.ui.core.pace import Pace, Plan, Stopwatch, make_plan, pace_of
+from promptclf.ui.page.context import Context
+from promptclf.ui.page.panel import OWN
+from promptclf.ui.tabs.train import Training, request_of
+from promptclf.ui.views.training import curves, plan_card, training_view
 from promptclf.ui.words import Language
 from quick import TASK, rows
 from tab_context import NASTY, build, check_html, finish, is_skip, prop

@@ -12,8 +12,8 @@ import pytest
 from promptclf.errors import DataError, TaskError
 from promptclf.schema import MAX_ROWS
 from promptclf.task import Example
-from promptclf.ui import upload
-from promptclf.ui.upload import (
+from promptclf.ui.core import upload
+from promptclf.ui.core.upload import (
     Draft,
     Drafts,
     build_dataset,

@@ -14,9 +14,9 @@ from promptclf.jobs import Jobs
 from promptclf.model import LanguageModel
 from promptclf.store import Store, new_token, owner_of
 from promptclf.task import Example, Task
-from promptclf.ui import ready
-from promptclf.ui.context import Context
-from promptclf.ui.service import Service
+from promptclf.ui.core import ready
+from promptclf.ui.core.service import Service
+from promptclf.ui.page.context import Context
 
 SUPPORT = {"parcel": "delivery status", "charged": "payment problem", "broken": "damaged item"}
 COLOURS = Task("colours", ("red", "blue"), template="completion")
@@ -35,7 +35,7 @@ PLAIN = ("support", LABELS, "")  # what the panel holds at first: task, labels, 
 def alone(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """A home of its own, no pauses, and no packaged adapter: that needs a real model."""
     monkeypatch.setenv("PROMPTCLF_HOME", str(folder / "home"))
-    monkeypatch.setattr("promptclf.ui.polite.PAUSE", 0)
+    monkeypatch.setattr("promptclf.ui.core.polite.PAUSE", 0)
     monkeypatch.setattr(ready, "PACKAGED_TASKS", folder / "tasks")
 
 

@@ -9,21 +9,21 @@ import gradio as gr
 from promptclf.embedded import home
 from promptclf.jobs import Jobs
 from promptclf.store import Store
-from promptclf.ui.api import add_endpoints
-from promptclf.ui.choices import connect
-from promptclf.ui.classify import classify_tab
-from promptclf.ui.compare import compare_tab
-from promptclf.ui.context import Context
-from promptclf.ui.data import data_tab
-from promptclf.ui.evaluate import evaluate_tab
-from promptclf.ui.guard import GuardedBlocks
-from promptclf.ui.panel import build_panel
-from promptclf.ui.prompts import prompts_tab
-from promptclf.ui.service import Service
-from promptclf.ui.train import train_tab
-from promptclf.ui.visitor import token_state
+from promptclf.ui.api.endpoints import add_endpoints
+from promptclf.ui.core.service import Service
+from promptclf.ui.core.visitor import token_state
+from promptclf.ui.core.zerogpu import on_zero_gpu
+from promptclf.ui.page.choices import connect
+from promptclf.ui.page.context import Context
+from promptclf.ui.page.panel import build_panel
+from promptclf.ui.tabs.classify import classify_tab
+from promptclf.ui.tabs.compare import compare_tab
+from promptclf.ui.tabs.data import data_tab
+from promptclf.ui.tabs.evaluate import evaluate_tab
+from promptclf.ui.tabs.prompts import prompts_tab
+from promptclf.ui.tabs.train import train_tab
+from promptclf.ui.web.guard import GuardedBlocks
 from promptclf.ui.words import i18n
-from promptclf.ui.zerogpu import on_zero_gpu
 
 DELETED = (600, 3600)  # seconds: every ten minutes, files of visitors that are an hour old
 TABS: dict[str, Callable[[Context], None]] = {

@@ -12,10 +12,10 @@ from starlette.middleware import Middleware
 
 from promptclf.errors import PromptClfError
 from promptclf.ui.app import App, build_app
-from promptclf.ui.drain import Drain, Draining
-from promptclf.ui.guard import wrong_argument
-from promptclf.ui.limits import BodyLimit, SafeHeaders
-from promptclf.ui.service import Service
+from promptclf.ui.core.service import Service
+from promptclf.ui.web.drain import Drain, Draining
+from promptclf.ui.web.guard import wrong_argument
+from promptclf.ui.web.limits import BodyLimit, SafeHeaders
 from promptclf.ui.words import i18n
 
 MAX_FILE = 25 * 2**20
@@ -96,7 +96,7 @@ def run(demo: App, **launch: Any) -> None:
 
 def launch_settings(drain: Drain | None = None) -> dict[str, Any]:
     """Arguments of ``Blocks.launch`` for a careful app: no telemetry, no share link, limited bodies."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).with_name("assets")
     return {
         "theme": _theme(),
         "css": "\n".join((folder / name).read_text(encoding="utf-8") for name in STYLES),

@@ -11,9 +11,9 @@ from promptclf.embedded import HUB_ID
 from promptclf.errors import PromptClfError
 from promptclf.loading import load_model
 from promptclf.task import packaged_tasks
-from promptclf.ui.ready import Source
-from promptclf.ui.service import Service
-from promptclf.ui.zerogpu import lend_gpu, on_space, on_zero_gpu
+from promptclf.ui.core.ready import Source
+from promptclf.ui.core.service import Service
+from promptclf.ui.core.zerogpu import lend_gpu, on_space, on_zero_gpu
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,343 @@
+"""What the app can do, as plain Python: answer texts in one mode or in all of them, and say why."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from promptclf.classifier import PromptClassifier, ZeroShotClassifier, spread
+from promptclf.embedded import HUB_ID
+from promptclf.errors import DataError, PromptClfError
+from promptclf.model import LanguageModel
+from promptclf.modes import MODES
+from promptclf.prompt import Prompt, PromptTemplate
+from promptclf.schema import ClassifyRequest, parse
+from promptclf.store import Store
+from promptclf.task import Prediction, Task
+from promptclf.ui.core.answer import Answer, Explanation, agreement
+from promptclf.ui.core.ready import Ready, Source, few_shot
+from promptclf.ui.words import Language, say
+
+logger = logging.getLogger(__name__)
+
+QUICKEST_FIRST = tuple(reversed(MODES))  # by the time to get ready
+PREVIEW_ROWS = 500  # to take examples from for a template that changes with every key
+TEXTS_AT_ONCE = 8  # of a file: others who ask meanwhile wait no longer than these take
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A text to classify and the labels to choose from, both checked.
+
+    `source` says what modes may learn from; None: labels of one's own, without examples.
+    """
+
+    text: str
+    task: Task
+    source: Source | None
+
+
+class Service:
+    """Holds one loaded model and the classifiers fitted with it; for use by many threads.
+
+    Parameters
+    ----------
+    model
+        A loaded model, or a name for `promptclf.load_model`; a name is loaded at first use.
+    quantization
+        For a name: "none", "int8" or "nf4".
+    store
+        Where visitors' data sets and adapters are; without it, only packaged tasks are known.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel | str = "embedded",
+        *,
+        quantization: str = "none",
+        store: Store | None = None,
+    ) -> None:
+        self._source = model
+        self._quantization = quantization
+        self._model: LanguageModel | None = None if isinstance(model, str) else model
+        self._loading = threading.Lock()
+        self._stop = threading.Event()
+        self._warming: threading.Thread | None = None
+        self.ready = Ready(lambda: self.model, store, self._stop)
+
+    @property
+    def model(self) -> LanguageModel:
+        """The model, loaded at the first use.
+
+        Raises
+        ------
+        ModelError
+            If it cannot be found or loaded.
+        """
+        with self._loading:
+            if self._model is None:
+                from promptclf.loading import load_model
+
+                self._model = load_model(cast(str, self._source), quantization=cast(Any, self._quantization))
+            return self._model
+
+    @property
+    def model_name(self) -> str:
+        """The model's name for `promptclf.load_model`: a process of its own can load it again."""
+        if isinstance(self._source, str):
+            return self._source
+        return str(getattr(self._source, "spec", {}).get("name", self._source.info.name))
+
+    @property
+    def quantization(self) -> str:
+        """The quantisation that was asked for."""
+        if isinstance(self._source, str):
+            return self._quantization
+        return self._source.info.requested_quantization
+
+    @property
+    def model_words(self) -> str:
+        """The model in a few words: its name and, once it is loaded, where and how it really runs."""
+        name = str(self._source) if self._model is None else self._model.info.name
+        words = [HUB_ID.partition("/")[2] if name == "embedded" else name]
+        if self._model is not None:
+            info = self._model.info
+            words += [info.device, info.dtype if info.quantization == "none" else info.quantization]
+        return " · ".join(words)
+
+    # ---- answering ----------------------------------------------------------------------------
+
+    def classify(
+        self,
+        text: str,
+        mode: str = "lora",
+        task: str = "support",
+        labels: Sequence[str] | None = None,
+        *,
+        owner: str | None = None,
+        adapter: str | None = None,
+    ) -> Answer:
+        """Classify one text.
+
+        Parameters
+        ----------
+        text
+            1 to 20,000 characters. Of what exceeds the model's token limit, the beginning is read.
+        mode
+            "zero-shot", "few-shot" or "lora".
+        task
+            The name of a packaged task or the id of a data set of `owner`; not looked at if there are
+            `labels`.
+        labels
+            2 to 100 labels of your own. They come without examples, so that only zero-shot answers.
+        owner
+            Whose data sets and adapters may be used.
+        adapter
+            For LoRA: the id of a finished training of `owner` on the task. Default: the packaged adapter
+            of a packaged task, the newest training on a data set.
+
+        Raises
+        ------
+        DataError, TaskError
+            If an argument is not usable; the message begins with its name.
+        PromptClfError
+            If the mode cannot answer here.
+        """
+        question = self.question(text, mode, task, labels, owner=owner, adapter=adapter)
+        return self.answer(question, mode)
+
+    def compare(
+        self,
+        text: str,
+        task: str = "support",
+        labels: Sequence[str] | None = None,
+        *,
+        owner: str | None = None,
+        adapter: str | None = None,
+    ) -> dict[str, Any]:
+        """Classify one text in every mode; arguments and errors as for `classify`.
+
+        Returns
+        -------
+        "predictions" (mode -> answer), "unavailable" (mode -> why it gave none), "agreement" (a sentence).
+        """
+        outcomes = dict(self.answers(text, task, labels, owner=owner, adapter=adapter))
+        outcomes = {mode: outcomes[mode] for mode in MODES}
+        given = {mode: a for mode, a in outcomes.items() if isinstance(a, Answer)}
+        return {
+            "predictions": {mode: answer.to_dict() for mode, answer in given.items()},
+            "unavailable": {mode: str(e) for mode, e in outcomes.items() if isinstance(e, PromptClfError)},
+            "agreement": agreement({mode: answer.label for mode, answer in given.items()}),
+        }
+
+    def answers(
+        self,
+        text: str,
+        task: str = "support",
+        labels: Sequence[str] | None = None,
+        *,
+        owner: str | None = None,
+        adapter: str | None = None,
+    ) -> Iterator[tuple[str, Answer | PromptClfError]]:
+        """Every mode with its answer, or with why it has none, in the order in which they come."""
+        # Wrong arguments are told at once.
+        question = self.question(text, "zero-shot", task, labels, owner=owner, adapter=adapter)
+
+        def each() -> Iterator[tuple[str, Answer | PromptClfError]]:
+            for mode in sorted(QUICKEST_FIRST, key=lambda mode: not self.is_ready(mode, question.source)):
+                try:
+                    yield mode, self.answer(question, mode)
+                except PromptClfError as error:
+                    yield mode, error
+
+        return each()
+
+    def classify_many(
+        self, texts: Sequence[str], mode: str, question: Question
+    ) -> Iterator[list[Prediction]]:
+        """Predictions for many texts, some at a time; `question` says with which labels and examples.
+
+        Raises
+        ------
+        PromptClfError
+            If the mode cannot answer here.
+        """
+        classifier = self._classifier(question, mode)
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            if self._stop.is_set():
+                raise PromptClfError("the app is closing")
+            yield classifier.classify(texts[start : start + TEXTS_AT_ONCE])
+
+    def question(
+        self,
+        text: Any,
+        mode: Any = "zero-shot",
+        task: Any = "support",
+        labels: Any = None,
+        *,
+        owner: str | None = None,
+        adapter: Any = None,
+    ) -> Question:
+        """Check what came from outside.
+
+        Raises
+        ------
+        DataError, TaskError
+            The message begins with the name of the argument.
+        """
+        task = "support" if labels is not None else task
+        asked = parse(ClassifyRequest, text=text, mode=mode, task=task, labels=labels, adapter=adapter)
+        if asked.labels is not None:
+            return Question(asked.text, Task("own", tuple(asked.labels)), None)
+        source = Source(asked.task, owner, asked.adapter)
+        return Question(asked.text, self.ready.task(source), source)
+
+    def unavailable(self, mode: str, source: Source | None, language: Language = "en") -> str | None:
+        """Why a mode cannot answer for a source (None: labels without examples), or None."""
+        name = say(language, f"mode_{mode}")
+        if source is None:
+            return None if mode == "zero-shot" else say(language, "needs_examples", mode=name)
+        if mode == "lora" and not self.ready.has_adapter(source):
+            return say(language, "needs_adapter")
+        return None
+
+    def is_ready(self, mode: str, source: Source | None) -> bool:
+        """Whether a mode answers without getting ready first."""
+        return source is None or self.ready.is_ready(source, mode)
+
+    def answer(self, question: Question, mode: str) -> Answer:
+        """Answer a checked question.
+
+        Raises
+        ------
+        PromptClfError
+            If the mode cannot answer here.
+        """
+        classifier = self._classifier(question, mode)
+        return self._timed(classifier, question.text, mode)
+
+    def _timed(self, classifier: PromptClassifier, text: str, mode: str) -> Answer:
+        start = time.perf_counter()
+        prediction = classifier.classify([text])[0].to_dict()
+        return Answer(
+            label=prediction["label"],
+            probabilities=prediction["probabilities"],
+            mode=mode,
+            milliseconds=round(1000 * (time.perf_counter() - start), 1),
+            truncated=prediction["truncated"],
+            model=self.model.info.to_dict(),
+        )
+
+    def _classifier(self, question: Question, mode: str) -> PromptClassifier:
+        if reason := self.unavailable(mode, question.source):
+            raise DataError(f"mode: {reason}")
+        if question.source is None:
+            return ZeroShotClassifier(question.task, self.model, truncate=True).fit()
+        return self.ready.classifier(question.source, mode)
+
+    # ---- saying why -----------------------------------------------------------------------------
+
+    def explain(self, question: Question, mode: str, label: str | None = None) -> Explanation:
+        """The prompt behind an answer, its examples, and how much each word speaks for the label."""
+        from promptclf.explain import word_weights
+
+        classifier = self._classifier(question, mode)
+        label = label or classifier.classify([question.text])[0].label
+        weights = word_weights(classifier, question.text, label)
+        prompt, tokens = self._shown(classifier.prompt(question.text))
+        selector = getattr(classifier, "selector_", None)
+        examples = tuple(selector.choose([question.text])[0]) if selector else ()
+        return Explanation(label, prompt, tokens, examples, tuple(weights))
+
+    def preview(self, template: PromptTemplate, question: Question, mode: str) -> tuple[str, int]:
+        """What the model would see with another template: the prompt, and its number of tokens."""
+        return self._shown(self._with(template, question, mode).prompt(question.text))
+
+    def try_template(self, template: PromptTemplate, question: Question, mode: str) -> Answer:
+        """Answer with another template, without calibration."""
+        return self._timed(self._with(template, question, mode), question.text, mode)
+
+    def _with(self, template: PromptTemplate, question: Question, mode: str) -> PromptClassifier:
+        if reason := self.unavailable(mode, question.source):
+            raise DataError(f"mode: {reason}")
+        if mode == "few-shot" and question.source is not None:
+            data = self.ready.dataset(question.source)
+            some = replace(data, train=tuple(spread(data.train, PREVIEW_ROWS)))
+            return few_shot(some, self.model, template)
+        # An adapter sees the bare prompt of zero-shot.
+        return ZeroShotClassifier(
+            question.task, self.model, template, calibration="none", truncate=True
+        ).fit()
+
+    def _shown(self, prompt: Prompt) -> tuple[str, int]:
+        ids = [index for index, _ in self.model.tokens(prompt)]
+        tokenizer = getattr(self.model, "tokenizer", None)
+        whole = tokenizer.decode(ids, clean_up_tokenization_spaces=False) if tokenizer else prompt.text
+        return whole, len(ids)
+
+    # ---- before and after -----------------------------------------------------------------------
+
+    def warm_up(self, task: str = "support") -> None:
+        """Get all modes ready in the background, the quickest first."""
+        source = Source(task)
+
+        def work() -> None:
+            for mode in QUICKEST_FIRST:
+                try:
+                    if self.unavailable(mode, source) is None:
+                        self.ready.classifier(source, mode)
+                except PromptClfError as error:  # told again to whoever asks
+                    logger.info("%s is not ready: %s", mode, error)
+
+        self._warming = threading.Thread(target=work, name="warm-up", daemon=True)
+        self._warming.start()
+
+    def close(self) -> None:
+        """Stop work in the background."""
+        self._stop.set()
+        if self._warming is not None:
+            self._warming.join(timeout=30)

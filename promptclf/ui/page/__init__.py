@@ -1,0 +1,1 @@
+"""The panel beside the tabs, and what all tabs share."""

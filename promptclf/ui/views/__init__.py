@@ -1,0 +1,1 @@
+"""Answers, reports and long work as HTML."""

@@ -1,0 +1,1 @@
+"""What stands between the app and the network: limits, refusals and draining."""
