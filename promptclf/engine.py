@@ -25,7 +25,7 @@ from torch import Tensor
 from promptclf.attention import tolerance
 from promptclf.packed import filled, score_packed
 from promptclf.padded import batches, pad, score_padded
-from promptclf.prefix import MIN_PREFIX, Ids, Layers, PrefixCache
+from promptclf.prefix import CACHE, MIN_PREFIX, Ids, Layers, PrefixCache
 from promptclf.trie import AnswerTrie
 
 logger = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ class ScoringEngine:
 
     def _keys_and_values(self, ids: Ids) -> Layers:
         tokens = torch.tensor([ids], device=self.model.device)
-        cache = self.model.base_model(input_ids=tokens, use_cache=True).past_key_values
+        cache = self.model.base_model(input_ids=tokens, use_cache=True)[CACHE]
         return [(layer.keys, layer.values) for layer in cache.layers]
 
     def _log_probabilities(

@@ -20,6 +20,7 @@ from promptclf.classifier import PromptClassifier, Text, check_labelled
 from promptclf.errors import ArtifactError, DataError, ModelError, TrainingError
 from promptclf.model import HFModel, LanguageModel
 from promptclf.prompt import Prompt, PromptTemplate
+from promptclf.quiet import quiet
 from promptclf.settings import TrainConfig
 from promptclf.task import Task
 
@@ -147,8 +148,9 @@ class LoraClassifier(PromptClassifier):
     ) -> None:
         import torch
 
-        from promptclf.checkpoints import Checkpoints
-        from promptclf.trainer import train
+        with quiet():  # the first import of bitsandbytes says which of its kernels are missing
+            from promptclf.checkpoints import Checkpoints
+            from promptclf.trainer import train
 
         model: HFModel = self.model_
         rows = self._rows(texts, labels, weights)
@@ -210,7 +212,8 @@ class LoraClassifier(PromptClassifier):
         ]
 
     def _lora_config(self) -> Any:
-        from peft import LoraConfig
+        with quiet():
+            from peft import LoraConfig
 
         modules = self.config.target_modules
         return LoraConfig(

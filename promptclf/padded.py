@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from promptclf.prefix import Ids, Layers
+from promptclf.prefix import CACHE, Ids, Layers
 from promptclf.search import TrieSearch
 from promptclf.trie import AnswerTrie
 
@@ -78,7 +78,7 @@ class _Texts:
         )
         out = body(self.model, self.ids, positions, self.prefix, mask, keep=len(self.trie) > 0)
         if len(self.trie):
-            self.layers = [(layer.keys, layer.values) for layer in out.past_key_values.layers]
+            self.layers = [(layer.keys, layer.values) for layer in out[CACHE].layers]
         last = out.last_hidden_state[torch.arange(rows, device=self.device), self.lengths - 1]
         return self.predict(last, torch.zeros(rows, dtype=torch.long, device=self.device))
 
@@ -129,7 +129,7 @@ def body(
     """The model without its head, behind kept keys and values."""
     inputs: dict[str, Any] = {"use_cache": keep or past is not None, "attention_mask": mask}
     if past is not None:
-        inputs["past_key_values"] = cache = DynamicCache()
+        inputs[CACHE] = cache = DynamicCache()
         for keys, values in past:
             layer = DynamicLayer()  # a sliding layer would not know how long the past is
             layer.lazy_initialization(keys, values)

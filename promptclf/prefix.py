@@ -6,11 +6,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 Ids = Sequence[int]
 Layers = list[tuple[Tensor, Tensor]]  # keys and values, each rows x heads x tokens x size
 MIN_PREFIX = 8  # shorter prefixes cost more to attach than to compute again
 PREFIX_BYTES = 256 * 2**20
+# What models call their cache, as an argument and in their output: renamed in transformers 5.24.
+CACHE = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
 
 
 class PrefixCache:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest import mock
 
 NOISY = ("bitsandbytes", "accelerate", "peft", "torchao", "huggingface_hub")
 
@@ -13,6 +14,7 @@ NOISY = ("bitsandbytes", "accelerate", "peft", "torchao", "huggingface_hub")
 def quiet() -> Iterator[None]:
     """Silence progress bars and everything below an error of the model libraries, then restore."""
     from huggingface_hub.utils import are_progress_bars_disabled
+    from transformers import modeling_gguf_pytorch_utils as gguf_reader
     from transformers.utils import logging as transformers_logging
 
     verbosity = transformers_logging.get_verbosity()
@@ -23,7 +25,9 @@ def quiet() -> Iterator[None]:
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        yield
+        # The reader of GGUF files draws its bar past the switch of transformers; here it obeys it.
+        with mock.patch.object(gguf_reader, "tqdm", transformers_logging.tqdm, create=True):
+            yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bars:

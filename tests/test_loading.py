@@ -6,6 +6,8 @@ import json
 import logging
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
 from promptclf import embedded as embedded_module
 from promptclf import loading
@@ -23,11 +26,23 @@ from promptclf.errors import ModelError
 from promptclf.loading import load_model, weights_digest
 from promptclf.model import HFModel
 from promptclf.prompt import PromptTemplate
+from promptclf.quiet import quiet
 from promptclf.task import Task
 
 TASK = Task("mood", ("positive", "negative"))
 PROMPTS = [PromptTemplate.load("completion").render(TASK, text) for text in ("a wonderful film", "boring")]
 ANSWERS = [" positive", " negative"]
+USE_OF_A_MODEL = """
+import sys
+from promptclf import LoraClassifier, Task, TrainConfig, load_model
+model = load_model(sys.argv[1], device="cpu")
+task = Task("mood", ("positive", "negative"))
+texts, labels = ["wonderful", "boring", "great", "dull"] * 3, ["positive", "negative"] * 6
+config = TrainConfig(epochs=1, min_steps=1)
+for path in ("packed", "padded", "plain"):
+    model.engine.path = path
+    LoraClassifier(task, model, config=config).fit(texts, labels).classify(texts)
+"""
 
 
 @pytest.fixture
@@ -39,6 +54,28 @@ def folder(tiny_llama: Path, tmp_path: Path) -> Path:
 def edit_config(folder: Path, **values: Any) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+# ---- noise ----------------------------------------------------------------------------------------
+
+
+def test_no_bar_of_the_gguf_reader_is_seen(capfd: pytest.CaptureFixture[str]) -> None:
+    assert "tqdm" in gguf_reader.load_gguf_checkpoint.__code__.co_names
+    loud = gguf_reader.tqdm
+    with quiet():
+        assert list(gguf_reader.tqdm(range(3), desc="Converting")) == [0, 1, 2]
+    assert gguf_reader.tqdm is loud
+    assert capfd.readouterr().err == ""
+
+
+def test_loading_scoring_and_training_say_nothing(tiny_llama: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", USE_OF_A_MODEL, str(tiny_llama)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 # ---- arguments ------------------------------------------------------------------------------------
