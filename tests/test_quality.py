@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks import quality
 from fakes import FakeModel
-from promptclf import Dataset, Task, load_dataset
+from promptclf import Dataset, FewShotClassifier, Task, load_dataset
 from promptclf.reading import Table
 
 TREC = {"ABBR": "abbreviation", "DESC": "description", "HUM": "human"}
@@ -55,6 +56,26 @@ def test_a_finished_cell_is_not_computed_again(small: Dataset, tmp_path: Path) -
     assert run("--columns", "zero-shot")[1] == lines[-1:]  # the table alone
     file.write_text(json.dumps(cell | {"key": "of other data"}))
     assert len(run("--columns", "zero-shot")[1]) == 3
+
+
+def test_seeds_that_choose_the_same_examples_share_their_scores(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = FakeModel()
+    monkeypatch.setattr(quality, "load_model", lambda **_: model)
+    texts = [example.text for example in small.test]
+    wrapped = quality.Remembering(model)
+    task, pool = small.task, ([e.text for e in small.train], [e.label for e in small.train])
+    options: dict[str, Any] = {"selection": "tfidf", "calibration": "none"}
+    one, other = (FewShotClassifier(task, wrapped, seed=s, **options).fit(*pool) for s in (0, 1))
+    plain = FewShotClassifier(task, model, **options).fit(*pool).predict_proba(texts)
+    np.testing.assert_array_equal(one.predict_proba(texts), plain)
+    kept = len(wrapped.kept)
+    np.testing.assert_array_equal(other.predict_proba(texts), plain)
+    assert len(wrapped.kept) == kept == len(texts)
+    assert run("--columns", "few-shot")[0] == 0
+    accuracies = [json.loads(file.read_text())["accuracy"] for file in tmp_path.iterdir()]
+    assert len(accuracies) == 3
 
 
 def test_either_a_folder_or_the_hub(capsys: pytest.CaptureFixture[str]) -> None:
