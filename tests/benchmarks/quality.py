@@ -10,8 +10,9 @@ task, template and settings are the same; a training that was stopped goes on fr
 (under PROMPTCLF_HOME). So the program can be stopped at any time. The Hub's ag_news has 7,600 test rows,
 the sample that README's table was made on 2,000.
 A seed of few-shot that chooses the same examples as an earlier one takes over its scores, so that its
-seconds count only what was new. The labelled budget of "few rows" includes the rows held out for choosing epoch and temperature, except
-where the data set has its own validation file (sst2, ag_news), which is then used whole.
+seconds count only what was new. The labelled budget of "few rows" includes the rows held out for choosing
+epoch and temperature, except where the data set has its own validation file (sst2, ag_news), which is then
+used whole.
 """
 
 from __future__ import annotations
