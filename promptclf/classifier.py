@@ -6,6 +6,7 @@ every label's words after it, calibrate. All classifiers follow scikit-learn's e
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,10 +22,12 @@ from promptclf import __version__, calibrate
 from promptclf.errors import DataError, ModelError
 from promptclf.model import LanguageModel
 from promptclf.persistence import Persistent
-from promptclf.prompt import Prompt, PromptTemplate
+from promptclf.prompt import Prompt, PromptTemplate, default_template
+from promptclf.shorten import longest_fitting
 from promptclf.task import Example, Prediction, Task
 
-DEFAULT_TEMPLATE = "completion"
+logger = logging.getLogger(__name__)
+
 PRIOR_TEXTS = 256
 Text = str | tuple[str, str]
 Self = TypeVar("Self", bound="PromptClassifier")
@@ -40,7 +43,8 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
     model : LanguageModel or str
         A loaded model, or a name for `promptclf.load_model`.
     template : PromptTemplate, str or None
-        A template, its name or file; None takes the task's own, else "completion".
+        A template, its name or file; None takes the task's own, else "completion", or "pair" where
+        `fit` gets text pairs.
     calibration : str
         See the subclass.
     truncate : bool
@@ -55,6 +59,8 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
     temperature_ : float
     calibration_ : str
         The calibration in use.
+    truncated_ : int
+        How many of the texts that `fit` looked at were shortened.
     """
 
     mode: ClassVar[str]
@@ -117,24 +123,31 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
         """
         raise NotImplementedError
 
-    def _start(self) -> None:
-        """Load model and template and forget what was learned before."""
+    def _start(self, texts: Sequence[Text] = ()) -> None:
+        """Load model and template (`texts` may ask for another one) and forget what was learned before."""
         self.model_ = _load(self.model)
-        template = self.template or self.task.template or DEFAULT_TEMPLATE
+        pairs = any(isinstance(text, tuple) for text in texts[:1])
+        template = self.template or default_template(self.task, pairs)
         self.template_ = template if isinstance(template, PromptTemplate) else PromptTemplate.load(template)
         self.classes_ = np.array(sorted(self.task.labels), dtype=object)
         self.adapter_ = None
         self._set_calibration("none", None, 1.0)
+        self.truncated_, self._cut = 0, set[Text]()
 
     @contextmanager
-    def _learning(self) -> Iterator[None]:
+    def _learning(self, texts: Sequence[Text]) -> Iterator[None]:
         """Start afresh; a fit that fails leaves the classifier unfitted, not half fitted."""
-        self._start()
+        self._start(texts)
         try:
             yield
         except BaseException:
             self._forget()
             raise
+        if count := len(self._cut):
+            self.truncated_ = count
+            logger.warning(
+                "texts shortened in fit to the model's %d tokens: %d", self.model_.max_tokens, count
+            )
 
     def _forget(self) -> None:
         self.__dict__.pop("classes_", None)
@@ -221,35 +234,31 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
         return [()] * len(texts)
 
     def _prompts(self, texts: Sequence[Text]) -> tuple[list[Prompt], list[bool]]:
-        prompts, cut = [], []
-        for text, examples in zip(texts, self._examples(texts), strict=True):
-            prompt, was_cut = self._fitting(text, examples)
-            prompts.append(prompt)
-            cut.append(was_cut)
-        return prompts, cut
+        found = [self._fitting(*each) for each in zip(texts, self._examples(texts), strict=True)]
+        return [prompt for prompt, _ in found], [cut for _, cut in found]
+
+    def _prompts_to_learn(self, texts: Sequence[Text]) -> list[Prompt]:
+        """Prompts in `fit`, which keeps count of the texts that it had to shorten."""
+        prompts, cut = self._prompts(texts)
+        self._cut |= {text for text, was_cut in zip(texts, cut, strict=True) if was_cut}
+        return prompts
 
     def _fitting(self, text: Text, examples: Sequence[Example]) -> tuple[Prompt, bool]:
         """The prompt for a text, shortened if that is allowed and needed."""
         first, second = (text, None) if isinstance(text, str) else text
 
-        def render(length: int) -> Prompt:
-            return self.template_.render(self.task, first[:length], second, examples)
+        def render(first: str, second: str | None) -> Prompt:
+            return self.template_.render(self.task, first, second, examples)
 
-        whole = render(len(first))
+        whole = render(first, second)
         if not self.truncate:
             return whole, False
         answers = [self.template_.answer_for(self.task, label) for label in self.task.labels]
         limit = self.model_.max_tokens - 1 - max(len(answer.encode()) for answer in answers)
         if len(whole.text.encode()) <= limit:  # no tokenizer makes more tokens than bytes
             return whole, False
-        if len(first) <= _MAX and self.model_.count_tokens([whole])[0] <= limit:
-            return whole, False
-        low, high = 0, min(len(first), _MAX)
-        while low < high:  # the longest beginning that fits
-            middle = (low + high + 1) // 2
-            fits = self.model_.count_tokens([render(middle)])[0] <= limit
-            low, high = (middle, high) if fits else (low, middle - 1)
-        return render(low), low < len(first)
+        kept = longest_fitting(first, second, lambda *t: self.model_.count_tokens([render(*t)])[0] <= limit)
+        return render(*kept), kept != (first, second)
 
     # ---- where a result comes from ------------------------------------------------------------
 
@@ -267,9 +276,6 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
             "learned": self._learned(),
             "versions": versions(),
         }
-
-
-_MAX = 100_000  # characters; more cannot fit, and need not be tokenised to know it
 
 
 class ZeroShotClassifier(PromptClassifier):
@@ -314,10 +320,10 @@ class ZeroShotClassifier(PromptClassifier):
         elif calibration == "contextual":
             pairs = bool(texts) and isinstance(texts[0], tuple)
             texts = [(free, free) if pairs else free for free in calibrate.CONTENT_FREE]
-        with self._learning():
+        with self._learning(texts):
             prior = None
             if calibration in ("prior", "contextual"):
-                prior = calibrate.label_prior(self._score(self._prompts(texts)[0]))
+                prior = calibrate.label_prior(self._score(self._prompts_to_learn(texts)))
             self._set_calibration(calibration, prior, 1.0)
         return self
 

@@ -87,6 +87,11 @@ class Dataset:
         """Split name -> examples: train, validation, test."""
         return {name: getattr(self, name) for name in _SPLIT_NAMES}
 
+    @property
+    def pairs(self) -> bool:
+        """Whether the examples are pairs of texts."""
+        return any(examples[0].pair is not None for examples in self.splits.values() if examples)
+
     @cached_property
     def fingerprint(self) -> str:
         """The SHA-256 of the task's labels and of all rows in order, as 64 hexadecimal digits."""
@@ -210,7 +215,7 @@ def load_dataset(
         A task, a packaged task's name or a YAML file. Default: ``task.yaml`` in the folder; without
         one, a task whose labels are those of all splits, sorted.
     text, label, pair
-        Columns to use; see `read_rows`.
+        Columns to use; see `read_rows`. ``pair=""``: there is no second text.
     seed
         Seed of the cuts.
 

@@ -22,7 +22,7 @@ from promptclf.data import Dataset
 from promptclf.errors import DataError, PromptClfError
 from promptclf.measure import BASELINE, Progress, Run, measure
 from promptclf.modes import MODES
-from promptclf.prompt import PromptTemplate, packaged_templates
+from promptclf.prompt import PromptTemplate, default_template, packaged_templates
 from promptclf.report import Report, build_report, score_predictions, spread
 from promptclf.results import Result
 
@@ -177,7 +177,7 @@ def _templates(dataset: Dataset, names: Sequence[str]) -> list[str]:
         for name in names:  # a wrong one is told now, not after hours
             PromptTemplate.load(name)
         return list(dict.fromkeys(names))
-    own = PromptTemplate.load(dataset.task.template or "completion")
+    own = PromptTemplate.load(default_template(dataset.task, dataset.pairs))
     pairs = "{pair}" in own.user
     every = [PromptTemplate.load(name) for name in packaged_templates()]
     return [

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,11 +26,14 @@ from promptclf.model import LanguageModel
 from promptclf.prompt import PromptTemplate
 from promptclf.task import Example, Task
 
+logger = logging.getLogger(__name__)
+
 CV_FOLDS = 3
 CV_TEXTS = 192
 NEAREST_SHOTS = 8
 RANDOM_SHOTS = 4
 CALIBRATIONS = ("none", "prior")
+BLOCK_CELLS = 2**22  # similarities of texts and examples held at once
 
 
 class Selector(Protocol):
@@ -69,10 +74,15 @@ class TfidfSelector:
         self.vectors = self.vectorizer.fit_transform(texts)
 
     def choose(self, texts: Sequence[Text]) -> list[list[Example]]:
-        similar = self.vectorizer.transform([joined(text) for text in texts]) @ self.vectors.T
-        return [self._nearest(similar[row].toarray()[0]) for row in range(len(texts))]
+        nearest: list[list[Example]] = []
+        size = max(1, BLOCK_CELLS // len(self.pool))
+        for start in range(0, len(texts), size):
+            block = [joined(text) for text in texts[start : start + size]]
+            similar = (self.vectorizer.transform(block) @ self.vectors.T).toarray()
+            nearest += map(self._nearest, similar)
+        return nearest
 
-    def _nearest(self, similarity: NDArray[np.float64]) -> list[Example]:
+    def _nearest(self, similarity: NDArray[Any]) -> list[Example]:
         order = np.argsort(-similarity, kind="stable")[: 4 * self.shots].tolist()
         return [self.pool[i] for i in reversed(_within(order, self.costs, self.shots, self.budget))]
 
@@ -90,8 +100,9 @@ class EmbeddingSelector(TfidfSelector):
         self.unit = self._normalised(vectors)
 
     def choose(self, texts: Sequence[Text]) -> list[list[Example]]:
-        similar = self._normalised(self.model.embed([joined(text) for text in texts])) @ self.unit.T
-        return [self._nearest(row) for row in similar]
+        # One by one: a product of two matrices rounds in a way that depends on a text's company.
+        units = self._normalised(self.model.embed([joined(text) for text in texts]))
+        return [self._nearest(self.unit @ unit) for unit in units]
 
     def _normalised(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         centred = vectors - self.centre
@@ -117,7 +128,8 @@ class FewShotClassifier(PromptClassifier):
         How many examples. Default: 4 random ones, or one per label if there are more labels; 8
         nearest ones.
     max_demo_tokens
-        Examples are added while they fit into this many tokens.
+        Examples are added while they fit into this many tokens. Where none of them fits, all are
+        shown shortened, so that a few do; a warning says so.
     seed
         For random examples and folds.
 
@@ -126,6 +138,8 @@ class FewShotClassifier(PromptClassifier):
     examples_ : list of Example
         The pool: the training texts, and nothing else.
     selection_ : str
+    examples_too_long_ : int
+        How many of them exceed the token budget: never shown, or, if it is all of them, shortened.
     cross_validation_ : list of dict
         What "auto" measured: selection, calibration, accuracy, log-loss.
     """
@@ -164,16 +178,17 @@ class FewShotClassifier(PromptClassifier):
         Raises
         ------
         DataError
-            If there are no labelled texts.
+            If there are no labelled texts, or not even a shortened one fits `max_demo_tokens`.
         """
         selection = self._check_choice("selection", ("auto", *SELECTIONS))
         calibration = self._check_choice("calibration", ("auto", *CALIBRATIONS))
         texts, labels = check_labelled(self.task, [] if X is None else X, y)
         if not texts:
             raise DataError("few-shot needs labelled texts to choose examples from; give some to fit")
-        with self._learning():
+        with self._learning(texts):
             self.examples_ = [make_example(text, label) for text, label in zip(texts, labels, strict=True)]
-            self._count_costs()
+            self._prepare()
+            self._tell_budget()
             self.cross_validation_: list[dict[str, Any]] = []
             if "auto" in (selection, calibration) and len(texts) >= 2 * CV_FOLDS:
                 selection, calibration = self._cross_validate(selection, calibration)
@@ -190,9 +205,8 @@ class FewShotClassifier(PromptClassifier):
         return self.selector_.choose(texts)
 
     def _selector(self, selection: str, rows: Sequence[int], seed: int) -> Selector:
-        pool = [self.examples_[row] for row in rows]
-        costs = [self._costs[row] for row in rows]
-        budget = min(self.max_demo_tokens, self.model_.max_tokens // 2)
+        pool = [self._shown[row] for row in rows]
+        costs, budget = [self._costs[row] for row in rows], self._budget
         if selection == "random":
             shots = self.shots or max(RANDOM_SHOTS, len(self.classes_))
             return RandomSelector(pool, costs, shots, budget, seed)
@@ -210,11 +224,9 @@ class FewShotClassifier(PromptClassifier):
             scores = np.empty((len(held), len(self.classes_)))
             for fold in range(CV_FOLDS):
                 part = range(fold, len(held), CV_FOLDS)
-                out = {held[i] for i in part}
-                pool = [row for row in range(len(self.examples_)) if row not in out]
-                self.selector_ = self._selector(chosen, pool, self.seed + fold)
-                texts = [example_text(self.examples_[held[i]]) for i in part]
-                scores[list(part)] = self._score(self._prompts(texts)[0])
+                rows = [held[i] for i in part]
+                self.selector_ = self._selector(chosen, self._without(rows), self.seed + fold)
+                scores[list(part)] = self._score_rows(rows)
             for name in CALIBRATIONS if calibration == "auto" else (calibration,):
                 prior = calibrate.label_prior(scores) if name == "prior" else None
                 given = calibrate.probabilities(scores, prior)
@@ -234,26 +246,79 @@ class FewShotClassifier(PromptClassifier):
         rows = spread(range(len(self.examples_)), count)
         half = len(rows) // 2
         if self.selection_ == "random" or not half:
-            return self._score(self._prompts([example_text(self.examples_[row]) for row in rows])[0])
+            return self._score_rows(rows)
         kept, scores = self.selector_, []
         for part in (rows[:half], rows[half:]):
-            out = set(part)
-            pool = [row for row in range(len(self.examples_)) if row not in out]
-            self.selector_ = self._selector(self.selection_, pool, self.seed)
-            scores.append(self._score(self._prompts([example_text(self.examples_[row]) for row in part])[0]))
+            self.selector_ = self._selector(self.selection_, self._without(part), self.seed)
+            scores.append(self._score_rows(part))
         self.selector_ = kept
         return np.concatenate(scores)
+
+    def _score_rows(self, rows: Sequence[int]) -> NDArray[np.float64]:
+        return self._score(self._prompts_to_learn([example_text(self.examples_[row]) for row in rows]))
+
+    def _without(self, held: Collection[int]) -> list[int]:
+        """The other rows of the pool, copies of the held texts left out."""
+        out = {example_text(self.examples_[row]) for row in held}
+        others = [row for row, example in enumerate(self.examples_) if example_text(example) not in out]
+        return others or [row for row in range(len(self.examples_)) if row not in held]
 
     def _column(self, row: int) -> int:
         return int(np.flatnonzero(self.classes_ == self.examples_[row].label)[0])
 
-    def _count_costs(self) -> None:
+    # ---- the budget ---------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """Count what each example adds to a prompt; shorten all of them where none fits the budget."""
+        self._budget = min(self.max_demo_tokens, self.model_.max_tokens // 2)
+        self._shown, self._costs = self.examples_, self._count_costs(self.examples_)
+        self.examples_too_long_ = sum(cost > self._budget for cost in self._costs)
+        if self.examples_too_long_ < len(self.examples_):
+            return
+        # Without any example this would be zero-shot under another name.
+        room = self._budget // min(self.shots or RANDOM_SHOTS, RANDOM_SHOTS)
+        frames = self._count_costs([_cut(example, 0) for example in self.examples_])
+        if min(frames) >= room:
+            raise DataError(
+                f"max_demo_tokens: expected room for an example, more than {min(frames)} tokens each,"
+                f" got {room}; give more, or use zero-shot"
+            )
+        self._shown = [
+            self._shortened(*each, room) for each in zip(self.examples_, self._costs, frames, strict=True)
+        ]
+        self._costs = self._count_costs(self._shown)
+
+    def _shortened(self, example: Example, cost: int, frame: int, room: int) -> Example:
+        """The beginning of an example that adds at most `room` tokens, `frame` of them without text."""
+        while cost > max(room, frame):
+            example = _cut(example, max(0, room - frame) / (cost - frame))
+            [cost] = self._count_costs([example])
+        return example
+
+    def _tell_budget(self) -> None:
+        budget, every = self._budget, len(self.examples_)
+        if self.examples_too_long_ == every:
+            logger.warning(
+                "none of the %d examples fits into %d tokens (max_demo_tokens), so they are shown shortened",
+                every,
+                budget,
+            )
+            return
+        fitting = {e.label for e, cost in zip(self.examples_, self._costs, strict=True) if cost <= budget}
+        if lost := sorted({e.label for e in self.examples_} - fitting):
+            logger.warning(
+                "no example of %s fits into %d tokens (max_demo_tokens), so none of it is shown",
+                ", ".join(map(repr, lost)),
+                budget,
+            )
+
+    def _count_costs(self, examples: Sequence[Example]) -> list[int]:
         """How many tokens each example adds to a prompt, its answer and separator included."""
         pair = None if self.examples_[0].pair is None else ""
         bare = self.template_.render(self.task, "", pair)
-        shown = [self.template_.render(self.task, "", pair, [e]) for e in self.examples_]
+        shown = [self.template_.render(self.task, "", pair, [e]) for e in examples]
         base, *counts = self.model_.count_tokens([bare, *shown])
-        self._costs = [count - base for count in counts]
+        return [count - base for count in counts]
 
     # ---- saving -------------------------------------------------------------------------------
 
@@ -262,6 +327,7 @@ class FewShotClassifier(PromptClassifier):
             **super()._learned(),
             "selection": self.selection_,
             "cross_validation": self.cross_validation_,
+            "examples_too_long": self.examples_too_long_,
             "examples": [e.to_dict() for e in self.examples_],
         }
 
@@ -272,7 +338,7 @@ class FewShotClassifier(PromptClassifier):
         self.selection_ = learned["selection"]
         if self.selection_ not in SELECTIONS:
             raise ValueError(f"unknown selection {self.selection_!r}")
-        self._count_costs()
+        self._prepare()
         self.selector_ = self._selector(self.selection_, range(len(self.examples_)), self.seed)
 
     def provenance(self) -> dict[str, Any]:
@@ -294,6 +360,13 @@ def _within(order: Sequence[int], costs: Sequence[int], shots: int, budget: int)
             chosen.append(index)
             budget -= costs[index]
     return chosen
+
+
+def _cut(example: Example, share: float) -> Example:
+    """The beginning of an example's text, and of its pair."""
+    text, pair = example.text, example.pair
+    end = None if pair is None else pair[: int(share * len(pair))]
+    return replace(example, text=text[: int(share * len(text))], pair=end)
 
 
 def joined(text: Text) -> str:

@@ -22,6 +22,7 @@ from promptclf.model import HFModel, LanguageModel
 from promptclf.prompt import Prompt, PromptTemplate
 from promptclf.quiet import quiet
 from promptclf.settings import TrainConfig
+from promptclf.splitting import copies_by_text
 from promptclf.task import Task
 
 logger = logging.getLogger(__name__)
@@ -100,39 +101,43 @@ class LoraClassifier(PromptClassifier):
         calibration = self._check_choice("calibration", ("auto", "temperature", "none"))
         texts, labels = check_labelled(self.task, [] if X is None else X, y)
         weights = _weights(sample_weight, len(texts))
+        counting = np.flatnonzero(weights)  # a row of weight 0 has no part in anything
+        texts, labels = [texts[i] for i in counting], [labels[i] for i in counting]
+        weights = weights[counting]
         if validation is None:
             texts, labels, weights, validation = self._hold_out(texts, labels, weights)
         held, held_labels = check_labelled(self.task, validation[0], validation[1], what="validation")
-        counting = np.flatnonzero(weights)  # a row of weight 0 has no part in anything
-        texts, labels = [texts[i] for i in counting], [labels[i] for i in counting]
         if not texts or not held:
             raise DataError(f"training needs rows and validation rows, got {len(texts)} and {len(held)}")
-        with self._learning():
-            self._train(texts, labels, weights[counting], held, held_labels)
+        with self._learning(texts):
+            self._train(texts, labels, weights, held, held_labels)
             if calibration != "none":
                 temperature = calibrate.fit_temperature(self._validation_scores, self._columns(held_labels))
                 self._set_calibration("temperature", None, temperature)
         return self
 
-    def _start(self) -> None:
+    def _start(self, texts: Sequence[Text] = ()) -> None:
         self._forget()
-        super()._start()
+        super()._start(texts)
         if not isinstance(self.model_, HFModel):
             raise ModelError(f"LoRA needs a model from load_model, got {type(self.model_).__name__}")
         self.restricted_ = self.config.loss == "labels"
 
     def _hold_out(self, texts: list[Text], labels: list[str], weights: NDArray[np.float64]) -> Any:
-        fraction = self.config.validation_fraction
-        size = max(1, round(fraction * len(texts)))
-        _, counts = np.unique(labels, return_counts=True)
+        if len(copies := list(copies_by_text(texts).values())) < 2:
+            raise DataError(f"training needs at least 2 different labelled texts, got {len(copies)}")
+        # Copies of a text are on one side, or validation would ask for what was learned by heart.
+        first = [labels[group[0]] for group in copies]
+        size = max(1, round(self.config.validation_fraction * len(copies)))
+        _, counts = np.unique(first, return_counts=True)
         # Stratified, if every class can be on both sides; else at random.
-        can = len(counts) <= size <= len(texts) - len(counts) and counts.min(initial=2) >= 2
-        if len(texts) < 2:
-            raise DataError(f"training needs at least 2 labelled texts, got {len(texts)}")
-        rows, held = train_test_split(
-            np.arange(len(texts)), test_size=size, random_state=self.seed, stratify=labels if can else None
+        can = len(counts) <= size <= len(copies) - len(counts) and counts.min(initial=2) >= 2
+        rows, held = (
+            sorted(row for group in part for row in group)
+            for part in train_test_split(
+                copies, test_size=size, random_state=self.seed, stratify=first if can else None
+            )
         )
-        rows, held = sorted(rows), sorted(held)
         validation = ([texts[i] for i in held], [labels[i] for i in held])
         return [texts[i] for i in rows], [labels[i] for i in rows], weights[rows], validation
 
@@ -154,7 +159,7 @@ class LoraClassifier(PromptClassifier):
 
         model: HFModel = self.model_
         rows = self._rows(texts, labels, weights)
-        held_prompts = self._prompts(held)[0]
+        held_prompts = self._prompts_to_learn(held)
         truth = self._columns(held_labels)
         # Initial weights and dropout depend on the seed, and the caller's random state is untouched.
         with torch.random.fork_rng():
@@ -194,7 +199,7 @@ class LoraClassifier(PromptClassifier):
         from promptclf.trie import AnswerTrie
 
         model: HFModel = self.model_
-        prompts = self._prompts(texts)[0]
+        prompts = self._prompts_to_learn(texts)
         answers = [self.template_.answer_for(self.task, label) for label in self.classes_]
         encoded = model.encode(prompts, answers)
         trie = AnswerTrie(encoded.answers)

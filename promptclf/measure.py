@@ -28,7 +28,7 @@ from promptclf.baselines import TfidfSvmClassifier
 from promptclf.data import Dataset
 from promptclf.errors import PromptClfError
 from promptclf.modes import MODES
-from promptclf.prompt import PromptTemplate
+from promptclf.prompt import PromptTemplate, default_template
 from promptclf.settings import TrainConfig
 from promptclf.task import Example, Task
 
@@ -58,8 +58,14 @@ class Run:
         """What the result depends on, as 16 hexadecimal digits; finished runs are kept under it."""
         from promptclf.classifier import versions
 
-        template = PromptTemplate.load(self.template or dataset.task.template or "completion").fingerprint
-        parts = [asdict(self), dataset.fingerprint, dataset.task.fingerprint, template, versions()]
+        template = PromptTemplate.load(self.template or default_template(dataset.task, dataset.pairs))
+        parts = [
+            asdict(self),
+            dataset.fingerprint,
+            dataset.task.fingerprint,
+            template.fingerprint,
+            versions(),
+        ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def file(self, dataset: Dataset) -> str:

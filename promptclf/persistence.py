@@ -43,6 +43,7 @@ class Persistent:
             "calibration": me.calibration_,
             "log_prior": [float(value) for value in me.log_prior_],
             "temperature": float(me.temperature_),
+            "truncated": me.truncated_,
         }
 
     def _restore(self, learned: dict[str, Any], folder: Path) -> None:
@@ -55,6 +56,7 @@ class Persistent:
         if not np.isfinite(prior).all() or not 0 < temperature < np.inf:
             raise ValueError("the prior or the temperature is not a possible number")
         me._set_calibration(learned["calibration"], prior, temperature)
+        me.truncated_ = int(learned.get("truncated", 0))
 
     def _save_weights(self, folder: Path) -> None:
         """Write weights, if the mode has any."""

@@ -20,6 +20,7 @@ import yaml
 from promptclf.errors import TemplateError
 from promptclf.task import Example, Task
 
+DEFAULT_TEMPLATE, PAIR_TEMPLATE = "completion", "pair"
 MAX_TEMPLATE_BYTES = 64 * 1024
 PLACEHOLDERS = {
     "system": ("labels", "instruction", "descriptions"),
@@ -200,9 +201,15 @@ class PromptTemplate:
             raise TemplateError(
                 f"template {self.name!r} shows a {{pair}}, but the text has none; give (text, pair)"
                 if wants_pair
-                else f"template {self.name!r} has no {{pair}} for the second text; choose one that has it"
+                else f"template {self.name!r} has no {{pair}} for the second text; choose one that has it, "
+                f"such as {PAIR_TEMPLATE!r}, or leave the second text out"
             )
         return _fill(self.user, {**words, "text": text, "pair": pair or ""})
+
+
+def default_template(task: Task, pairs: bool = False) -> str:
+    """The template for a task's texts, or pairs of them, where none is chosen."""
+    return task.template or (PAIR_TEMPLATE if pairs else DEFAULT_TEMPLATE)
 
 
 def _fill(pattern: str, values: Mapping[str, str]) -> str:

@@ -39,6 +39,8 @@ KNOWN_COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
+NO_PAIR = ("pair", "")  # the role and name that switch the guess of a second text off
+
 _NOT_TEXT = {
     b"\x1f\x8b": "gzip",
     b"PK\x03\x04": "zip or xlsx",
@@ -52,6 +54,7 @@ _NOT_TEXT = {
     b"SQLite format 3\x00": "SQLite",
     b"%PDF": "PDF",
 }
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")  # NUL and halves of surrogate pairs
 
 
@@ -139,6 +142,7 @@ def read_rows(
         A ``.csv``, ``.tsv``, ``.jsonl`` or ``.ndjson`` file in UTF-8, or in UTF-16 with a byte order mark.
     text, label, pair
         Columns to use. Those not given are guessed from `KNOWN_COLUMNS`; the guess is logged at INFO.
+        ``pair=""``: there is no second text, whatever the columns are called.
     labelled
         True: a label column is required. False: none is looked for. None: it is read where there is one.
         Rows without a label column get the label ``""``.
@@ -169,7 +173,7 @@ def read_table(path: str | Path) -> Table:
     if suffix in JSONL_SUFFIXES:
         table = _parse_jsonl(str(path), content)
     elif suffix in CSV_SUFFIXES:
-        table = _parse_csv(str(path), content)
+        table = _parse_csv(str(path), content, _tabs(content) if suffix == ".tsv" else _csv(content))
     else:
         raise DataError(
             f"{path}: expected a file ending in {', '.join(CSV_SUFFIXES + JSONL_SUFFIXES)}, got"
@@ -211,7 +215,7 @@ def choose_columns(
         If a given column is missing or used twice, or none is found for the text or a required label.
     """
     given = {"text": text, "label": label, "pair": pair}
-    chosen = {role: name for role, name in given.items() if name is not None}
+    chosen = {role: name for role, name in given.items() if name is not None and (role, name) != NO_PAIR}
     for role, name in chosen.items():
         if name not in names:
             _no_column(name, role, names, where)
@@ -221,7 +225,8 @@ def choose_columns(
             f" got {list(chosen.values())}"
         )
     for role, known in KNOWN_COLUMNS.items():
-        if role not in chosen and not (role == "label" and labelled is False):
+        unwanted = (role == "label" and labelled is False) or (role, given[role]) == NO_PAIR
+        if role not in chosen and not unwanted:
             free = {name.casefold(): name for name in reversed(names) if name not in chosen.values()}
             if hits := [free[name] for name in known if name in free]:
                 chosen[role] = hits[0]
@@ -277,11 +282,28 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _parse_csv(source: str, content: str) -> Table:
-    # Strict: quoting errors are reported, not guessed around. newline="" keeps line breaks in quotes.
+def _csv(content: str) -> dict[str, Any]:
+    """How a CSV file is written, told by its header."""
     first = content[: content.find("\n")] if "\n" in content else content
-    delimiter = next((char for char in ",\t;" if char in first), ",")
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    return {"delimiter": next((char for char in ",\t;" if char in first), ",")}
+
+
+def _tabs(content: str) -> dict[str, Any]:
+    """How a TSV file is written: a tab ends a field, a line a row, and quotes are characters like others.
+
+    Unless it was exported by a program that quotes as in CSV: then every field that begins with a quote
+    is a quoted one, and some hold doubled quotes.
+    """
+    quoted = [field for field in re.split(r"[\t\r\n]", content) if field.startswith('"')]
+    like_csv = any('""' in field[1:-1] for field in quoted) and all(map(_QUOTED.fullmatch, quoted))
+    return {"delimiter": "\t", "quoting": csv.QUOTE_MINIMAL if like_csv else csv.QUOTE_NONE}
+
+
+def _parse_csv(source: str, content: str, dialect: dict[str, Any]) -> Table:
+    # Strict: quoting errors are reported, not guessed around. newline="" keeps line breaks in quotes.
+    reader = csv.reader(io.StringIO(content, newline=""), strict=True, **dialect)
+    literal = dialect.get("quoting") == csv.QUOTE_NONE
+    cure = "write no tab inside a text" if literal else "put texts that hold a separator in double quotes"
     table: Table | None = None
     try:
         for fields in reader:
@@ -292,8 +314,7 @@ def _parse_csv(source: str, content: str) -> Table:
             elif len(fields) != len(table.columns):
                 raise DataError(
                     f"{source}, row {len(table.rows) + 1} (line {reader.line_num}): expected"
-                    f" {len(table.columns)} fields ({', '.join(table.columns)}), got {len(fields)};"
-                    " put texts that hold a separator in double quotes"
+                    f" {len(table.columns)} fields ({', '.join(table.columns)}), got {len(fields)}; {cure}"
                 )
             else:
                 table.rows.append(dict(zip(table.columns, fields, strict=True)))

@@ -86,6 +86,15 @@ def notes(report: Report) -> list[str]:
         if result.truncated:
             texts = "1 text was" if result.truncated == 1 else f"{result.truncated:,} texts were"
             found.append(f"{result.name}: {texts} shortened to fit the model.")
+        learned = result.provenance.get("learned", {})
+        if count := learned.get("truncated"):
+            found.append(
+                f"{result.name}: {count:,} of the texts to learn from were shortened to fit the model."
+            )
+        if (count := learned.get("examples_too_long")) and count == learned["pool"]:
+            found.append(
+                f"{result.name}: all examples were longer than their token budget and shown shortened."
+            )
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ def split_examples(
 ) -> tuple[tuple[Example, ...], ...]:
     """Cut examples into parts, stratified by label; each part keeps the order of `examples`.
 
-    The first part has at least one row of every class; the others do where their size allows.
+    The first part has at least one row of every class; the others do where their size allows. Rows of
+    equal texts (and pairs) land in the same part, so that nothing is tested that was learned by heart.
 
     Parameters
     ----------
@@ -41,15 +42,27 @@ def split_examples(
             f"expected at least 2 rows of every class to split, got 1 of {', '.join(map(repr, single[:5]))}"
             f"{more}; add rows, remove the class or give the splits as files"
         )
-    left = list(range(len(examples)))
-    parts = []
+    # Copies follow one of them, of the rarest class where they differ: that class may have no other row.
+    groups = copies_by_text((e.text, e.pair) for e in examples).values()
+    copies = {min(group, key=lambda row: len(rows[examples[row].label])): group for group in groups}
+    left = sorted(copies)
+    size_of_all, parts = len(left), []
     for part, fraction in reversed(list(enumerate(fractions))[1:]):
-        size = max(1, round(fraction * len(examples)))
+        size = max(1, round(fraction * size_of_all))
         drawn = _draw([examples[index] for index in left], size, (seed, part), keep=1)
-        parts.append(tuple(examples[left[index]] for index in drawn))
+        parts.append([left[index] for index in drawn])
         gone = set(drawn)
         left = [row for index, row in enumerate(left) if index not in gone]
-    return (tuple(examples[index] for index in left), *reversed(parts))
+    whole = (sorted(copy for row in part for copy in copies[row]) for part in (left, *reversed(parts)))
+    return tuple(tuple(examples[index] for index in part) for part in whole)
+
+
+def copies_by_text(texts: Iterable[Hashable]) -> dict[Hashable, list[int]]:
+    """Text -> the rows where it stands, in order of first appearance."""
+    rows: dict[Hashable, list[int]] = {}
+    for index, text in enumerate(texts):
+        rows.setdefault(text, []).append(index)
+    return rows
 
 
 def draw_examples(examples: Sequence[Example], size: int, seed: int) -> tuple[Example, ...]:

@@ -322,6 +322,19 @@ def test_classify_from_jsonl_to_jsonl(call: Call, fake: FakeModel, tmp_path: Pat
     assert next(iter(found[0]["probabilities"])) == "delivery"
 
 
+def test_a_second_text_is_used_or_left_out(call: Call, fake: FakeModel, tmp_path: Path) -> None:
+    source = tmp_path / "pairs.csv"
+    source.write_text("premise,hypothesis,id\nmy parcel,my invoice,1\n")
+    options = ["classify", "--labels", LABELS, "--file", source]
+    said = call(*options).stderr
+    assert "guessed text = 'premise', pair = 'hypothesis'; --columns names others (pair= for no" in said
+    assert fake.calls[-1].texts == ["Text 1: my parcel\nText 2: my invoice\nLabel:"]
+    call(*options, "--columns", "pair=")
+    assert fake.calls[-1].texts == ["Text: my parcel\nLabel:"]
+    said = failed(call(*options, "--template", "topic"))
+    assert "or leave the second text out with --columns pair=" in said
+
+
 def test_classify_names_columns(call: Call, fake: FakeModel, tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text("a,b\nmy parcel,an invoice\n", encoding="utf-8")

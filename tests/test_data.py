@@ -77,6 +77,25 @@ def test_a_split_has_the_asked_size_and_every_class() -> None:
     assert parts != other
 
 
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from("abc")), min_size=4, max_size=60))
+def test_copies_of_a_text_land_on_one_side(rows: list[tuple[int, str]]) -> None:
+    examples = [Example(f"text {n}", label, "pair" if n % 2 else None) for n, label in rows]
+    if min(Counter(e.label for e in examples).values()) < 2:
+        return
+    parts = split_examples(examples, fractions=(0.6, 0.2, 0.2), seed=0)
+    assert sorted(e.text for part in parts for e in part) == sorted(e.text for e in examples)
+    texts = [{(e.text, e.pair) for e in part} for part in parts]
+    assert not texts[0] & texts[1] and not texts[0] & texts[2] and not texts[1] & texts[2]
+
+
+def test_copies_do_not_empty_a_class(tmp_path: Path) -> None:
+    """The only text of a small class is also a text of a large one."""
+    examples = labelled({"a": 40, "b": 20}) + [Example("text a 3", "c")] * 2
+    for seed in range(10):
+        parts = split_examples(examples, fractions=(0.6, 0.2, 0.2), seed=seed)
+        assert {e.label for e in parts[0]} == {"a", "b", "c"}
+
+
 def test_a_class_with_one_row_is_refused_by_name(tmp_path: Path) -> None:
     path = folder(tmp_path / "d", train=labelled({"a": 5, "rare": 1}), test=labelled({"a": 1, "rare": 1}))
     with pytest.raises(DataError, match=r"no validation split: expected at least 2 rows .* got 1 of 'rare'"):

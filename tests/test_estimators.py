@@ -512,6 +512,18 @@ def test_pairs_of_texts(model: HFModel, kind: str, tmp_path: Path) -> None:
         classifier.predict_proba(["only one"])
 
 
+@pytest.mark.parametrize("kind", MODES)
+def test_pairs_have_a_template_without_asking(model: HFModel, kind: str) -> None:
+    pairs = [(f"item {n}", text) for n, text in enumerate(TRAIN[0])]
+    options = {} if kind == "lora" else {"calibration": "none"}
+    classifier = make(kind, model, **options).fit(pairs, TRAIN[1])
+    assert classifier.template_.name == "pair"
+    assert classifier.prompt(("one", "two")).text.endswith("Text 1: one\nText 2: two\nLabel:")
+    own = replace(TASK, template="question")
+    with pytest.raises(TemplateError, match=r"has no \{pair\} .*; choose one that has it, such as 'pair'"):
+        make(kind, model, task=own, **options).fit(pairs, TRAIN[1]).predict(pairs)
+
+
 def test_the_baseline_reads_pairs_too() -> None:
     pairs = [("same start", text) for text in TRAIN[0]]
     classifier = TfidfSvmClassifier(TASK).fit(pairs, TRAIN[1])
@@ -559,10 +571,45 @@ def test_a_long_text_is_shortened_and_told_if_asked_for(
     )
 
 
-def test_a_prompt_that_cannot_be_shortened_enough_is_refused(model: HFModel) -> None:
+@pytest.mark.parametrize(("first", "second"), [(700, 2), (2, 700), (700, 900), (300_000, 300_000)])
+def test_of_a_pair_the_longer_text_is_shortened(model: HFModel, first: int, second: int) -> None:
     classifier = ZeroShotClassifier(TASK, model, PAIR, truncate=True).fit()
+    pair = ("one " * first, "two " * second)
+    [found] = classifier.classify([pair])
+    assert found.truncated
+    shown = classifier.prompt(pair)
+    ones, twos = shown.text.split("\nTwo:")
+    assert ones.count("one") == first or 80 < ones.count("one") < first
+    assert twos.count("two") == second or 80 < twos.count("two") < second
+    if min(first, second) > 2:
+        assert abs(ones.count("one") - twos.count("two")) <= 2
+    assert 1 <= 512 - model.count_tokens([shown])[0] <= 12
+
+
+def test_a_prompt_that_cannot_be_shortened_enough_is_refused(model: HFModel) -> None:
+    long = PromptTemplate("long", user="{text}" + " again" * 700, cue="Label:")
+    classifier = ZeroShotClassifier(TASK, model, long, truncate=True).fit()
     with pytest.raises(TextTooLongError, match="expected at most 512 tokens"):
-        classifier.predict([("first", "second " * 700)])
+        classifier.predict(["text"])
+
+
+@pytest.mark.parametrize("kind", MODES)
+def test_what_is_shortened_in_fit_is_told(
+    model: HFModel, kind: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    texts = [TRAIN[0][0] + " again" * 700, *TRAIN[0][1:], TRAIN[0][1] + " again" * 800]
+    labels = [*TRAIN[1], TRAIN[1][1]]
+    options: dict[str, Any] = {"lora": {}, "zero-shot": {"calibration": "prior"}}.get(
+        kind, {"selection": "tfidf"}
+    )
+    classifier = make(kind, model, truncate=True, **options).fit(texts, labels)
+    assert classifier.truncated_ == classifier.provenance()["learned"]["truncated"] == 2
+    assert [record.message for record in caplog.records] == [
+        "texts shortened in fit to the model's 512 tokens: 2"
+    ]
+    again = load_classifier(classifier.save_pretrained(tmp_path / "saved"), model=model)
+    assert again.truncated_ == 2
+    assert classifier.fit(*TRAIN).truncated_ == 0
 
 
 # ---- where a result comes from --------------------------------------------------------------------

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fakes import FakeModel
+from promptclf import few_shot
 from promptclf.data import Dataset
 from promptclf.errors import DataError, TextTooLongError
 from promptclf.few_shot import CV_FOLDS, CV_TEXTS, SELECTIONS, FewShotClassifier
@@ -80,6 +81,36 @@ def test_no_text_sees_itself_in_cross_validation(dataset: Dataset, selection: st
         assert text not in [example for example, _ in examples]
         checked += 1
     assert checked >= 36
+
+
+@pytest.mark.parametrize("calibration", ["auto", "prior"])
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_no_text_sees_a_copy_of_itself_in_fit(task: Task, selection: str, calibration: str) -> None:
+    texts = [f"{word} {n // 2}" for n in range(12) for word in ("parcel", "invoice")]
+    model = FakeModel()
+    classifier = make(model, task, selection=selection, calibration=calibration, shots=20)
+    classifier.fit(texts, ["delivery", "billing"] * 12)
+    random = selection == "random" and calibration == "prior"  # the examples are the same for all texts
+    for prompt in model.calls[0].prompts:
+        examples, text = shown(prompt)
+        assert random or text not in [example for example, _ in examples]
+
+
+def test_similarities_are_never_held_of_all_texts_at_once(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = make(FakeModel(), dataset.task, selection="tfidf", calibration="none")
+    classifier.fit(*split(dataset, "train"))
+    texts, selector = split(dataset, "test")[0], classifier.selector_
+    whole = selector.choose(texts)
+    sizes = []
+    transform = selector.vectorizer.transform
+    monkeypatch.setattr(
+        selector.vectorizer, "transform", lambda block: sizes.append(len(block)) or transform(block)
+    )
+    monkeypatch.setattr(few_shot, "BLOCK_CELLS", 36 * 5)
+    assert selector.choose(texts) == whole
+    assert sizes == [5, 5, 5, 3]
 
 
 @pytest.mark.parametrize("selection", ["tfidf", "embedding"])
@@ -201,7 +232,7 @@ def test_eight_nearest_by_default(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("selection", SELECTIONS)
-@pytest.mark.parametrize("budget", [0, 20, 60])
+@pytest.mark.parametrize("budget", [20, 60])
 def test_the_token_budget_is_kept(dataset: Dataset, selection: str, budget: int) -> None:
     model = FakeModel()
     options = {"selection": selection, "calibration": "none", "shots": 30, "max_demo_tokens": budget}
@@ -234,6 +265,56 @@ def test_a_long_example_is_passed_over(task: Task) -> None:
         options = {"selection": selection, "calibration": "none", "max_demo_tokens": 50}
         classifier = make(FakeModel(), task, **options).fit(texts, labels)
         assert {text for text, _ in examples_for(classifier, "my parcel word")} == set(texts[1:])
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_where_no_example_fits_all_are_shortened_and_that_is_said(
+    task: Task, selection: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [f"my {word} " + "word " * 300 for word in ("parcel", "invoice", "password") * 2]
+    labels = ["delivery", "billing", "account"] * 2
+    options = {"selection": selection, "calibration": "none", "max_demo_tokens": 50}
+    classifier = make(FakeModel(), task, **options).fit(texts, labels)
+    assert [record.message for record in caplog.records] == [
+        "none of the 6 examples fits into 50 tokens (max_demo_tokens), so they are shown shortened"
+    ]
+    examples = examples_for(classifier, "my parcel")
+    assert len(examples) >= 3
+    known = dict(zip(texts, labels, strict=True))
+    for shown, label in examples:
+        assert any(text.startswith(shown) and known[text] == label for text in texts)
+        assert len(shown.split()) > 5
+    cost = len(classifier.prompt("x").text.split()) - len(TEMPLATE.render(task, "x").text.split())
+    assert cost <= 50
+    assert classifier.provenance()["learned"]["examples_too_long"] == 6
+
+
+def test_shortened_examples_of_a_real_tokenizer_fit(task: Task, tiny_qwen3: Path) -> None:
+    model = load_model(str(tiny_qwen3), device="cpu")
+    pairs = [(f"one {n} " + "text " * 200, f"two {n} " + "word " * 100) for n in range(6)]
+    classifier = FewShotClassifier(task, model, calibration="none", selection="tfidf", max_demo_tokens=200)
+    classifier.fit(pairs, ["delivery", "billing", "account"] * 2)
+    text = ("one 3", "two 3")
+    bare = classifier.template_.render(task, *text)
+    cost = np.subtract(*model.count_tokens([classifier.prompt(text), bare]))
+    assert 100 < cost <= 200
+    assert classifier.prompt(text).text.count("Text 1: one") >= 4
+
+
+def test_without_room_for_any_example_there_is_no_few_shot(dataset: Dataset) -> None:
+    for budget in (0, 1, 3):
+        classifier = make(FakeModel(), dataset.task, max_demo_tokens=budget)
+        with pytest.raises(DataError, match="max_demo_tokens: expected room for an example"):
+            classifier.fit(*split(dataset, "train"))
+
+
+def test_a_label_without_a_fitting_example_is_named(task: Task, caplog: pytest.LogCaptureFixture) -> None:
+    texts = ["my parcel " + "word " * 300, "my invoice", "my password"]
+    options = {"selection": "random", "calibration": "none", "max_demo_tokens": 50}
+    make(FakeModel(), task, **options).fit(texts, ["delivery", "billing", "account"])
+    assert [record.message for record in caplog.records] == [
+        "no example of 'delivery' fits into 50 tokens (max_demo_tokens), so none of it is shown"
+    ]
 
 
 def test_half_of_a_small_model_is_left_for_the_text(dataset: Dataset) -> None:

@@ -132,6 +132,27 @@ def test_the_temperature_lowers_the_log_loss_on_validation(model: HFModel, old: 
     assert (with_one.predict(TEST[0]) == without.predict(TEST[0])).all()
 
 
+def test_rows_without_weight_are_not_held_out(model: HFModel) -> None:
+    texts, labels = TRAIN
+    weights = [0.0] * 12 + [1.0] * 12
+    seen = make(model, seed=1).fit(texts, labels, sample_weight=weights)
+    assert seen.training_["rows"] + seen.training_["validation_rows"] == 12
+    alone = make(model, seed=1).fit(texts[12:], labels[12:])
+    assert alone.training_["history"] == seen.training_["history"]
+
+
+def test_copies_of_a_text_are_held_out_together(model: HFModel) -> None:
+    texts, labels = [[*part, *part[:12], *part[:6]] for part in rows(24)]
+    for seed in range(5):
+        rest, _, weights, held = make(model, seed=seed)._hold_out(texts, labels, np.arange(42.0))
+        assert not set(rest) & set(held[0])
+        assert sorted([*rest, *held[0]]) == sorted(texts)
+        assert [texts[int(weight)] for weight in weights] == rest
+        assert len(set(held[0])) == 5  # 20 % of 24
+    with pytest.raises(DataError, match="at least 2 different labelled texts, got 1"):
+        make(model).fit(["same"] * 4, ["billing"] * 4)
+
+
 def test_without_validation_rows_a_stratified_part_is_held_out(model: HFModel) -> None:
     classifier = make(model, replace(CONFIG, validation_fraction=0.25))
     classifier.fit(*rows(24))
@@ -492,7 +513,7 @@ def test_a_model_without_weights_cannot_be_trained(fake_model: Any) -> None:
 
 @pytest.mark.parametrize(("texts", "labels"), [([], []), (["one"], ["billing"])])
 def test_too_few_rows_are_refused(model: HFModel, texts: list[str], labels: list[str]) -> None:
-    with pytest.raises(DataError, match=f"training needs at least 2 labelled texts, got {len(texts)}"):
+    with pytest.raises(DataError, match=f"training needs at least 2 different .* texts, got {len(texts)}"):
         make(model).fit(texts, labels)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,9 @@ EXAMPLES = [Example("loved it", "positive"), Example("hated it", "negative")]
 def test_every_packaged_template_renders_in_every_mode(name: str) -> None:
     template = PromptTemplate.load(name)
     assert template.name == name and template.description and template.language in ("en", "zh")
-    prompt = template.render(TASK, "fine", examples=EXAMPLES)
+    pair = "second" if "{pair}" in template.user else None
+    examples = [replace(example, pair=pair) for example in EXAMPLES]
+    prompt = template.render(TASK, "fine", pair, examples)
     assert prompt.text.index("loved it") < prompt.text.index("hated it") < prompt.text.rindex("fine")
     assert prompt.text.endswith(template.cue) and "{" not in prompt.text
     assert prompt.chat == template.chat
@@ -48,7 +51,7 @@ def test_every_packaged_template_renders_in_every_mode(name: str) -> None:
 
 def test_the_packaged_templates_come_in_two_languages() -> None:
     names = packaged_templates()
-    english = {"chat", "completion", "intent", "sentiment", "topic"}
+    english = {"chat", "completion", "intent", "pair", "sentiment", "topic"}
     assert english | {f"{name}_zh" for name in english} <= set(names)
     assert names == sorted(path.stem for path in prompts_folder().iterdir())
 

@@ -167,6 +167,41 @@ def test_separators_and_line_breaks_in_quotes(tmp_path: Path, delimiter: str) ->
     assert read_rows(path) == [Example(f'one\r\ntwo "{delimiter}"', "x")]
 
 
+def test_quotes_in_a_tab_file_are_characters(tmp_path: Path) -> None:
+    path = tmp_path / "data.tsv"
+    lines = [
+        "text, as it is\tlabel",
+        '"Great" film\tx',
+        '"half a quote\ty',
+        '"whole"\tx',
+        'a, b; 5" c\ty',
+        'end"\tx',
+    ]
+    path.write_bytes("\r\n".join(lines).encode())
+    found = read_rows(path, text="text, as it is")
+    assert [row.text for row in found] == ['"Great" film', '"half a quote', '"whole"', 'a, b; 5" c', 'end"']
+    assert [row.label for row in found] == list("xyxyx")
+
+
+def test_a_tab_file_that_is_quoted_like_csv_is_read_so(tmp_path: Path) -> None:
+    path = tmp_path / "data.tsv"
+    path.write_text('text\tlabel\n"He said ""no"""\tx\n"plain"\ty\nbare\tx\n""\ty\n')
+    assert [row.text for row in read_rows(path)] == ['He said "no"', "plain", "bare", ""]
+
+
+def test_a_tab_too_many_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "data.tsv"
+    path.write_text('text\tlabel\n"a\tb"\tx\n')
+    with pytest.raises(DataError, match=r"row 1 \(line 2\): .*got 3; write no tab inside a text"):
+        read_rows(path)
+
+
+def test_a_guessed_pair_can_be_switched_off(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", [("one", "two", "x")], ("premise", "hypothesis", "label"))
+    assert read_rows(path) == [Example("one", "x", "two")]
+    assert read_rows(path, pair="") == [Example("one", "x", meta={"hypothesis": "two"})]
+
+
 def test_json_numbers_and_booleans_stay_as_written(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text(

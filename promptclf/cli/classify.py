@@ -14,6 +14,7 @@ from promptclf.cli import common
 from promptclf.cli.frame import emit, emit_json, one_line, say
 from promptclf.cli.tables import check_out, read_inputs, write_predictions
 from promptclf.errors import PromptClfError, TextTooLongError
+from promptclf.prompt import default_template
 from promptclf.task import Prediction, Task, packaged_tasks
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def run(
         chosen, rows = _task(task, labels, data, columns, mode)
         options = {"calibration": calibration, "truncate": truncate, "selection": selection, "seed": seed}
         base = (model, quantization)
+        template = template or default_template(chosen, any(isinstance(t, tuple) for t in inputs.texts[:1]))
         classifier = _fitted(chosen, rows, mode or "zero-shot", base, template, options)
     predictions = classify_all(classifier, inputs.texts)
     if out:

@@ -38,7 +38,9 @@ Data = Annotated[
 Columns = Annotated[
     str | None,
     typer.Option(
-        "--columns", metavar="text=A,label=B", help="Which columns to read (text, label, pair); else guessed."
+        "--columns",
+        metavar="text=A,label=B",
+        help="Which columns to read (text, label, pair), else guessed; pair= for no second text.",
     ),
 ]
 Model = Annotated[
@@ -87,8 +89,10 @@ def parse_columns(text: str | None) -> dict[str, str]:
     chosen = {}
     for item in split_list(text) if text else []:
         role, equals, column = item.partition("=")
-        if role not in roles or not equals or not column:
-            raise PromptClfError(f"--columns: expected text=A, label=B or pair=C, got {item!r}")
+        if role not in roles or not equals or not (column or role == "pair"):
+            raise PromptClfError(
+                f"--columns: expected text=A, label=B, pair=C or, for no second text, pair=, got {item!r}"
+            )
         chosen[role] = column
     return chosen
 
@@ -149,7 +153,8 @@ def show_guess(source: str, columns: Mapping[str, str], given: Mapping[str, str]
     """Tell which columns were guessed, except of packaged tasks."""
     guessed = [f"{role} = {column!r}" for role, column in columns.items() if role not in given]
     if guessed and source not in packaged_tasks():
-        say(f"{source}: guessed {', '.join(guessed)}; --columns names others")
+        none = " (pair= for no second text)" if "pair" in columns and "pair" not in given else ""
+        say(f"{source}: guessed {', '.join(guessed)}; --columns names others{none}")
 
 
 # ---- models and classifiers ------------------------------------------------------------------------

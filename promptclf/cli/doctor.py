@@ -68,11 +68,11 @@ def run(
 
 def _token_checks(model: str | None, task: Task | None, labels: Sequence[str], pairs: bool) -> dict[str, Any]:
     """What `diagnose` needs to count in tokens: of a text alone, against the room that a prompt leaves."""
-    from promptclf.prompt import Message, Prompt, PromptTemplate
+    from promptclf.prompt import Message, Prompt, PromptTemplate, default_template
 
     opened = common.open_model(model, None)
-    template = PromptTemplate.load((task.template if task else None) or "completion")
     known = task or Task("labels", tuple(labels) if len(labels) > 1 else ("yes", "no"))
+    template = PromptTemplate.load(default_template(known, pairs))
     empty = template.render(known, "", "" if pairs else None)
 
     def count(texts: list[str]) -> list[int]:

@@ -28,6 +28,7 @@ ADVICE = {
     "ask for truncation": "use --truncate",
     "or allow_other_base=True": "or use --allow-other-base",
     "pass it as model=": "name its folder with --model",
+    "or leave the second text out": "or leave the second text out with --columns pair=",
     "name it with text=…": "name it with --columns text=…",
     "name it with label=…": "name it with --columns label=…",
     "resume it or choose another folder": "use --resume or choose another folder",

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptclf import __version__
-from promptclf.classifier import DEFAULT_TEMPLATE, PromptClassifier, ZeroShotClassifier
+from promptclf.classifier import PromptClassifier, ZeroShotClassifier
 from promptclf.data import Dataset, load_dataset
 from promptclf.embedded import HUB_ID, home
 from promptclf.errors import ArtifactError, DataError
 from promptclf.few_shot import FewShotClassifier, example_text
 from promptclf.model import LanguageModel
 from promptclf.modes import load_classifier
-from promptclf.prompt import PromptTemplate
+from promptclf.prompt import PromptTemplate, default_template
 from promptclf.store import Job, Store
 from promptclf.task import PACKAGED_TASKS, Task, packaged_tasks
 from promptclf.ui.core.polite import PoliteModel
@@ -165,7 +165,7 @@ class Ready:
 
     def prior_folder(self, data: Dataset) -> Path:
         """Where what zero-shot learned is kept: named after everything that it depends on."""
-        template = PromptTemplate.load(data.task.template or DEFAULT_TEMPLATE).fingerprint
+        template = PromptTemplate.load(default_template(data.task)).fingerprint
         model = self._model().info.to_dict()
         parts = [__version__, data.task.fingerprint, data.fingerprint, template, model]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -10,9 +10,8 @@ from typing import Any
 import gradio as gr
 import yaml
 
-from promptclf.classifier import DEFAULT_TEMPLATE
 from promptclf.errors import PromptClfError, TemplateError
-from promptclf.prompt import PLACEHOLDERS, PromptTemplate, packaged_templates
+from promptclf.prompt import DEFAULT_TEMPLATE, PLACEHOLDERS, PromptTemplate, packaged_templates
 from promptclf.task import Task, packaged_tasks
 from promptclf.ui.page.context import Context
 from promptclf.ui.page.shared import ANSWERING, QUICK, chosen, examples, text_box, trouble
