@@ -138,9 +138,7 @@ class Packing:
 
 def pack(rows: Sequence[Row]) -> tuple[Batch, list[int]]:
     """One row of all texts behind what they share, and where in it each text's last token stands."""
-    shared = min(common_length([row.ids for row in rows]), *(len(row.ids) - row.answer - 1 for row in rows))
-    if shared < MIN_PREFIX or len(rows) == 1:
-        shared = 0
+    shared = _shared(rows)
     ids, positions, starts = rows[0].ids[:shared], [*range(shared)], [shared]
     for row in rows:
         ids = [*ids, *row.ids[shared:-1]]
@@ -152,6 +150,12 @@ def pack(rows: Sequence[Row]) -> tuple[Batch, list[int]]:
         "starts": torch.tensor(starts),
     }
     return laid, [start - 1 for start in starts[1:]]
+
+
+def _shared(rows: Sequence[Row]) -> int:
+    """How many tokens all rows begin with, before the first that predicts an answer of any."""
+    shared = min(common_length([row.ids for row in rows]), *(len(row.ids) - row.answer - 1 for row in rows))
+    return shared if shared >= MIN_PREFIX and len(rows) > 1 else 0
 
 
 def pad(rows: Sequence[Row]) -> tuple[Batch, list[int]]:
@@ -167,12 +171,16 @@ def pad(rows: Sequence[Row]) -> tuple[Batch, list[int]]:
 def collate(batch: Sequence[tuple[Row, float]], budget: int, packed: bool = True) -> list[Batch]:
     """Cut rows, each with its share of the loss, into parts that hold at most `budget` tokens.
 
-    A row longer than that is a part of its own. Each part is the arguments of `AnswerLoss` and "shares".
+    A longer row is a part of its own, and what rows share may fill but half of a part, since every part
+    computes it again. Each part is the arguments of `AnswerLoss` and "shares".
     """
     counting = [entry for entry in batch if entry[1]] or list(batch[:1])  # the others have no gradient
-    sizes = [len(row.ids) for row, _ in counting]
-    if not packed:
-        sizes = [max(sizes)] * len(sizes)
+    rows = [row for row, _ in counting]
+    if packed:
+        shared = _shared(rows)
+        sizes, budget = [len(row.ids) - shared for row in rows], max(budget - shared, budget // 2)
+    else:
+        sizes = [max(len(row.ids) for row in rows)] * len(rows)
     return [_part([counting[n] for n in group], packed) for group in filled(sizes, budget)]
 
 

@@ -33,6 +33,9 @@ from promptclf.settings import TrainConfig
 
 logger = logging.getLogger(__name__)
 
+# Tokens of one forward and backward pass: they take some MB each, of a small model.
+CPU_TOKENS, GPU_TOKENS = 1024, 16384
+
 Event = dict[str, Any]
 Callback = Callable[[Event], None]
 
@@ -180,7 +183,8 @@ class _Run:
         # a resumed start is what it would have been.
         own = torch.Generator()
         packed = packs(model.module, max(len(row.ids) for row in rows))
-        parts = partial(collate, budget=model.engine.batch_tokens, packed=packed)
+        budget = CPU_TOKENS if device == "cpu" else GPU_TOKENS
+        parts = partial(collate, budget=budget, packed=packed)
         loader = DataLoader(Rows(rows), micro, sampler=sampler, collate_fn=parts, generator=own)
         per_epoch = len(sampler) // config.batch_size
         self.epochs = max(config.epochs, math.ceil(min_steps / per_epoch))

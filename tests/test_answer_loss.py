@@ -120,6 +120,14 @@ def test_no_part_holds_more_tokens_than_it_may(tiny: HFModel, packed: bool) -> N
     assert len(parts(batch, packed, budget=1)) == len(batch)  # a longer row is a part of its own
 
 
+def test_what_rows_share_counts_once() -> None:
+    own = sum(len(row.ids) for row in ROWS)
+    assert len(parts(SHARED, packed=True, budget=len(PREFIX) + own)) == 1
+    assert len(parts(SHARED, packed=True, budget=len(PREFIX) + own - 1)) == 2
+    long = [replace(row, ids=[*PREFIX * 9, *row.ids]) for row in ROWS]
+    assert len(parts(long, packed=True, budget=2 * own)) == 1  # although more than half is shared
+
+
 def test_rows_that_only_fill_a_batch_are_left_out() -> None:
     (part,) = collate([(ROWS[0], 1.0), (ROWS[1], 0.0), (ROWS[2], 0.0)], budget=100)
     assert part["shares"].tolist() == [1.0]
@@ -166,5 +174,5 @@ def test_training_in_packed_and_in_padded_rows_has_the_same_losses(
         return
     np.testing.assert_allclose(packed, padded, atol=5e-5, rtol=0)
     np.testing.assert_allclose(
-        run((model.engine, "batch_tokens", 40)), packed, atol=5e-5, rtol=0
+        run((trainer, "CPU_TOKENS", 40)), packed, atol=5e-5, rtol=0
     )  # in several parts

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from promptclf import trainer
 from promptclf.loading import load_model
 from promptclf.lora import LoraClassifier
 from quick import CONFIG, TASK, digest, rows
@@ -21,7 +22,7 @@ from quick import CONFIG, TASK, digest, rows
 def fit_and_report(folder: Path, out: Path, batch_tokens: int | None = None) -> dict[str, Any]:
     """Losses, probabilities and the adapter's hash, after a whole run and after a resumed one."""
     model = load_model(str(folder), device="cpu")
-    model.engine.batch_tokens = batch_tokens or model.engine.batch_tokens
+    trainer.CPU_TOKENS = batch_tokens or trainer.CPU_TOKENS
     config = replace(CONFIG, save_steps=2)
     losses: list[float] = []
 
