@@ -329,7 +329,7 @@ def test_classify_from_jsonl_to_jsonl(call: Call, fake: FakeModel, tmp_path: Pat
         (["classify", "--labels", LABELS, "--calibration", "magic", "x"], "calibration: expected one of"),
         (["classify", "--labels", LABELS, "--template", "magic", "x"], "no prompt template 'magic'"),
         (
-            ["classify", "--task", "support", "--mode", "few-shot", "--selection", "magic", "x"],
+            ["classify", "--task", "support", "--mode", "few-shot", "--selection", "b", "x"],
             "selection: expected",
         ),
         (["classify", "--adapter", ADAPTER, "--mode", "zero-shot", "x"], "holds a lora classifier"),
@@ -350,9 +350,8 @@ def test_wrong_options_are_told_before_a_model_is_loaded(
 def test_columns_of_the_texts_and_of_the_data_are_apart(call: Call, fake: FakeModel, tmp_path: Path) -> None:
     source, data = tmp_path / "in.csv", tmp_path / "data.csv"
     source.write_text("a,b\nmy parcel,an invoice\n")
-    data.write_text(
-        "c,d\n" + "".join(f"{text} {n},{label}\n" for n in range(4) for text, label in KEYWORDS.items())
-    )
+    rows = [f"{text} {n},{label}\n" for n in range(4) for text, label in KEYWORDS.items()]
+    data.write_text("c,d\n" + "".join(rows))
     options = ["classify", "--mode", "few-shot", "--selection", "random", "--data", data]
     both = ["--columns", "text=b", "--data-columns", "text=c,label=d"]
     found = call(*options, "--file", source, *both, "--json")

@@ -103,7 +103,7 @@ def test_run_comparison_in_processes(small: Dataset, tiny_llama: Path, tmp_path:
 
 
 def test_errors_come_back_from_the_process(small: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no model './nowhere': there is no such folder"):
+    with pytest.raises(ModelError, match=r"no model './nowhere': there is no such folder"):
         run_comparison(small, modes=["zero-shot"], model="./nowhere", out=tmp_path)
     with pytest.raises(DataError, match="modes: expected some of"):
         run_comparison(small, modes=["five-shot"])
