@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from promptclf.attention import attend, tolerance
+from promptclf.head import Head
 from promptclf.packed import filled
 from promptclf.prefix import MIN_PREFIX, common_length
 
@@ -46,7 +47,7 @@ class AnswerLoss(torch.nn.Module):
 
     def __init__(self, module: Any) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.head = module, Head(module)
 
     def forward(
         self,
@@ -66,7 +67,7 @@ class AnswerLoss(torch.nn.Module):
         is not 0.
         """
         hidden = self._states(ids, positions, starts).flatten(0, 1)[at]
-        logits = self.module.get_output_embeddings()(hidden).float()
+        logits = self.head(hidden)
         total = logits
         if rivals.shape[1]:
             total = logits.gather(1, rivals.clamp(min=0)).masked_fill(rivals < 0, -torch.inf)

@@ -16,9 +16,10 @@ from sklearn.pipeline import make_union
 from sklearn.svm import LinearSVC
 from sklearn.utils.validation import check_is_fitted
 
-from promptclf.classifier import Text, check_labelled, check_texts, versions
+from promptclf.classifier import Text, check_labelled, check_texts
 from promptclf.errors import DataError
 from promptclf.task import Prediction, Task
+from promptclf.versions import versions
 
 MAX_FOLDS = 5
 

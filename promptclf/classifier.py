@@ -7,10 +7,8 @@ every label's words after it, calibrate. All classifiers follow scikit-learn's e
 from __future__ import annotations
 
 import logging
-import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -18,13 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from promptclf import __version__, calibrate
+from promptclf import calibrate
 from promptclf.errors import DataError, ModelError
 from promptclf.model import LanguageModel
 from promptclf.persistence import Persistent
 from promptclf.prompt import Prompt, PromptTemplate, default_template
 from promptclf.shorten import longest_fitting
 from promptclf.task import Example, Prediction, Task
+from promptclf.versions import versions
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +63,7 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
     """
 
     mode: ClassVar[str]
+    choices: ClassVar[dict[str, tuple[str, ...]]]  # parameter -> its possible values
     adapter_: str | None = None
     restricted_: bool = False
     epsilon_: float = 0.0  # a calibrated prior could blow up what is left out: exact by default
@@ -157,11 +157,13 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
         self.log_prior_ = np.zeros(len(self.classes_)) if log_prior is None else log_prior
         self.temperature_ = temperature
 
-    def _check_choice(self, name: str, allowed: Sequence[str]) -> str:
-        value = str(getattr(self, name))
-        if value not in allowed:
-            raise DataError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
-        return value
+    def check_options(self) -> None:
+        """Raise for an option or template that does not exist; `fit` does the same, but loads the model."""
+        for name, allowed in self.choices.items():
+            if (value := str(getattr(self, name))) not in allowed:
+                raise DataError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+        if isinstance(self.template, str):
+            PromptTemplate.load(self.template)
 
     # ---- predicting ---------------------------------------------------------------------------
 
@@ -293,6 +295,7 @@ class ZeroShotClassifier(PromptClassifier):
     """
 
     mode = "zero-shot"
+    choices: ClassVar = {"calibration": ("auto", "none", "contextual", "prior", "batch")}
 
     def fit(
         self,
@@ -309,8 +312,8 @@ class ZeroShotClassifier(PromptClassifier):
         DataError
             If "prior" was asked for and there are no texts.
         """
-        calibration = self._check_choice("calibration", ("auto", "none", "contextual", "prior", "batch"))
-        texts = check_texts([] if X is None else X)
+        self.check_options()
+        calibration, texts = self.calibration, check_texts([] if X is None else X)
         if calibration == "auto":
             calibration = "prior" if len(texts) >= calibrate.MIN_PRIOR_TEXTS else "none"
         if calibration == "prior" and not texts:
@@ -386,15 +389,3 @@ def spread(items: Sequence[Any], count: int) -> list[Any]:
     if len(items) <= count:
         return list(items)
     return [items[i * len(items) // count] for i in range(count)]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
-    packages = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "scikit-learn")
-    found = {"promptclf": __version__, "python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "absent"
-    return found

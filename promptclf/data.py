@@ -311,8 +311,8 @@ def _locate(source: str | Path) -> Path:
     if str(source) in packaged_tasks():
         return PACKAGED_TASKS / str(source)
     raise DataError(
-        f"no data {str(source)!r}: expected a CSV or JSONL file, a folder, hub:owner/name or one of"
-        f" the packaged tasks {packaged_tasks()}"
+        f"no data {str(source)!r}: there is no such file or folder; expected a CSV or JSONL file, a folder,"
+        f" hub:owner/name or one of the packaged tasks {packaged_tasks()}"
     )
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptclf.attention import tolerance
+from promptclf.head import Head
 from promptclf.packed import filled, score_packed
 from promptclf.padded import batches, pad, score_padded
 from promptclf.prefix import CACHE, MIN_PREFIX, Ids, Layers, PrefixCache
@@ -57,6 +58,7 @@ class ScoringEngine:
         on_cpu = model.device.type == "cpu"
         # On a CPU what a pass holds should fit into the core's cache: 1,024 tokens are 10 % slower.
         self.batch_tokens = batch_tokens or (448 if on_cpu else 16384)
+        self.head = Head(model)
         self.prefixes = PrefixCache(self._keys_and_values)
         self.path = path
         # Within a sliding window attention is ordinary attention; beyond it keys are dropped.
@@ -194,19 +196,13 @@ class ScoringEngine:
 
         `states` is m x hidden and `nodes` says which node each is of; the result is m x width.
         """
-        head = self.model.get_output_embeddings()
         parts = []
         for some, node in zip(states.split(HEAD_ROWS), nodes.split(HEAD_ROWS), strict=True):
-            logits = self._capped(head(some).float())
+            logits = self.head(some)
             wanted = logits.gather(1, tokens[node])
             total = wanted.masked_fill(~real[node], -torch.inf) if restricted else logits
             parts.append(wanted - total.logsumexp(-1, keepdim=True))
         return torch.cat(parts).double().cpu().numpy()
-
-    def _capped(self, logits: Tensor) -> Tensor:
-        """What some models (Gemma 2) do with logits between their head and their result."""
-        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
-        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def _hidden_at(self, ids: Tensor, mask: Tensor, layer: int) -> Tensor:
         """The hidden states after `layer` layers, without running the later ones."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,14 +18,15 @@ from sklearn.base import clone
 
 from promptclf import errors
 from promptclf.artifacts import write_text
-from promptclf.classifier import versions
 from promptclf.data import Dataset
 from promptclf.errors import DataError, PromptClfError
+from promptclf.loading import model_revision
 from promptclf.measure import BASELINE, Progress, Run, measure
 from promptclf.modes import MODES
 from promptclf.prompt import PromptTemplate, default_template, packaged_templates
 from promptclf.report import Report, build_report, score_predictions, spread
 from promptclf.results import Result
+from promptclf.versions import versions
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ def compare(
         measured = measure(clone(classifier), dataset, _named(progress, name))
         run = Run(name, classifier.mode, seed=getattr(classifier, "seed", 0))
         results.append(_result(run, measured, dataset))
-    return _report(results, [], [], dataset, seed)
+    return _report(results, [], [], dataset, seed, {})
 
 
 def run_comparison(
@@ -100,13 +102,15 @@ def run_comparison(
         More templates to try the prompt modes with; ("all",) takes the packaged ones of the
         task template's language. They show how much the wording changes.
     seeds
-        How many seeds few-shot is run with; the table shows the first, the spread all of them.
+        How many seeds few-shot is run with. The table shows their mean and each of them; verdicts
+        and predictions are of single seeds.
     seed
         The first seed, of the bootstrap too.
     config
         Settings of `TrainConfig` that differ from the defaults.
     out
-        Folder for the report; finished runs are kept there and not repeated when `resume` is on.
+        Folder for the report; finished runs are kept there and not repeated when `resume` is on, and
+        a training that was stopped goes on from its last checkpoint.
 
     Raises
     ------
@@ -116,25 +120,34 @@ def run_comparison(
     _check(dataset)
     if unknown := [mode for mode in modes if mode not in MODES]:
         raise DataError(f"modes: expected some of {', '.join(MODES)}, got {unknown[0]!r}")
+    several = _templates(dataset, templates)
+    revision = model_revision(model) if modes else ""
     main = [
-        Run(mode, mode, model, quantizations[0], seed=seed, truncate=truncate)
+        Run(mode, mode, model, quantizations[0], seed=seed, truncate=truncate, revision=revision)
         for mode in dict.fromkeys(modes)
     ]
     main = [replace(run, config=dict(config or {})) if run.mode == "lora" else run for run in main]
+    if seeds > 1:
+        main = [replace(r, name=f"{r.name}, seed {seed}") if r.mode == "few-shot" else r for r in main]
     baseline = Run("TF-IDF + SVM", BASELINE, model="-", seed=seed)
-    variants = _variants(main, quantizations, _templates(dataset, templates), seeds)
+    variants = _variants(main, quantizations, several, seeds)
     temporary = tempfile.TemporaryDirectory() if out is None else nullcontext(str(out))
     with temporary as folder:
         kept = Path(folder) / "runs"
         kept.mkdir(parents=True, exist_ok=True)
         measured = {
-            run.name: _run(run, dataset, kept, resume, _named(progress, run.name))
+            run.name: _run(run, dataset, kept, resume, _named(progress, run.name), lasting=out is not None)
             for run in [baseline, *main, *(run for _, _, run in variants)]
         }
     results = [_result(run, measured[run.name], dataset) for run in [*main, baseline]]
     others = [_result(run, measured[run.name], dataset) for _, _, run in variants]
     spreads = _spreads(variants, {r.name: r for r in [*results, *others]})
-    report = _report(results, others, spreads, dataset, seed)
+    same = {run.name: [run.name] for run in main if run.mode == "few-shot" and seeds > 1}
+    for run, over, varied in variants:
+        if over == "seeds":
+            same[run.name].append(varied.name)
+    averages = {f"few-shot, mean of {len(names)} seeds": names for names in same.values()}
+    report = _report(results, others, spreads, dataset, seed, averages)
     if out is not None:
         report.save(out, dataset.test)
     return report
@@ -147,7 +160,8 @@ def _variants(
     found: list[tuple[Run, str, Run]] = []
 
     def vary(run: Run, over: str, shown: str, **change: Any) -> None:
-        found.append((run, over, replace(run, name=f"{run.name}, {shown}", **change)))
+        name = run.mode if over == "seeds" else run.name
+        found.append((run, over, replace(run, name=f"{name}, {shown}", **change)))
 
     for run in main:
         if run.mode == "few-shot":
@@ -165,7 +179,7 @@ def _spreads(variants: Sequence[tuple[Run, str, Run]], results: Mapping[str, Res
     grouped: dict[tuple[str, str], dict[str, float]] = {}
     for run, over, varied in variants:
         attribute = {"seeds": "seed", "templates": "template", "quantization": "quantization"}[over]
-        values = grouped.setdefault((run.name, over), {})
+        values = grouped.setdefault((run.mode if over == "seeds" else run.name, over), {})
         for one in (run, varied):
             shown = getattr(one, attribute)
             values[str("task's own" if shown is None else shown)] = results[one.name].metrics["accuracy"]
@@ -187,9 +201,14 @@ def _templates(dataset: Dataset, names: Sequence[str]) -> list[str]:
     ]
 
 
-def _run(run: Run, dataset: Dataset, kept: Path, resume: bool, tell: Progress) -> dict[str, Any]:
-    """A finished run's result, or that of a new process."""
+def _run(
+    run: Run, dataset: Dataset, kept: Path, resume: bool, tell: Progress, *, lasting: bool
+) -> dict[str, Any]:
+    """A finished run's result, or that of a new process; `lasting` says that `kept` outlives this one."""
     file = kept / run.file(dataset)
+    checkpoints = file.with_suffix(".checkpoints")
+    if not resume:
+        shutil.rmtree(checkpoints, ignore_errors=True)
     if resume and file.is_file():
         tell({"event": "kept"})
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -202,6 +221,8 @@ def _run(run: Run, dataset: Dataset, kept: Path, resume: bool, tell: Progress) -
         stored = {"task": dataset.task.to_dict(), "name": dataset.name, "splits": splits}
         (place / "dataset.json").write_text(json.dumps(stored), encoding="utf-8")
         command = [sys.executable, "-m", "promptclf.measure", folder]
+        if lasting and run.mode == "lora":
+            command.append(str(checkpoints))
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
             assert process.stdout is not None
             try:
@@ -222,6 +243,7 @@ def _run(run: Run, dataset: Dataset, kept: Path, resume: bool, tell: Progress) -
             )
         text = (place / "result.json").read_text(encoding="utf-8")
     write_text(file, text)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     tell({"event": "done"})
     result: dict[str, Any] = json.loads(text)
     return result
@@ -251,6 +273,7 @@ def _report(
     spreads: Sequence[Mapping[str, Any]],
     dataset: Dataset,
     seed: int,
+    averages: Mapping[str, Sequence[str]],
 ) -> Report:
     return build_report(
         results,
@@ -259,6 +282,7 @@ def _report(
         task=dataset.task.name,
         dataset=dataset.describe(),
         variants=variants,
+        averages=averages,
         spreads=spreads,
         provenance={"versions": versions(), "task_fingerprint": dataset.task.fingerprint},
         seed=seed,

@@ -14,7 +14,7 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -145,6 +145,7 @@ class FewShotClassifier(PromptClassifier):
     """
 
     mode = "few-shot"
+    choices: ClassVar = {"selection": ("auto", *SELECTIONS), "calibration": ("auto", *CALIBRATIONS)}
 
     def __init__(
         self,
@@ -180,8 +181,8 @@ class FewShotClassifier(PromptClassifier):
         DataError
             If there are no labelled texts, or not even a shortened one fits `max_demo_tokens`.
         """
-        selection = self._check_choice("selection", ("auto", *SELECTIONS))
-        calibration = self._check_choice("calibration", ("auto", *CALIBRATIONS))
+        self.check_options()
+        selection, calibration = self.selection, self.calibration
         texts, labels = check_labelled(self.task, [] if X is None else X, y)
         if not texts:
             raise DataError("few-shot needs labelled texts to choose examples from; give some to fit")

@@ -19,6 +19,14 @@ def is_hub_id(source: object) -> bool:
     return isinstance(source, str) and source.startswith("hub:")
 
 
+def may_be_on_hub(name: str) -> bool:
+    """Whether a name could be a repository's (``owner/name``, or a bare name) and is not a path's."""
+    parts = name.split("/")
+    return (
+        len(parts) <= 2 and all(re.fullmatch(r"\w([\w.-]*\w)?", part) for part in parts) and ".." not in name
+    )
+
+
 def read_hub(source: str) -> tuple[dict[str, Table], str]:
     """Read every split of a dataset on the Hub through `datasets`; no code of the dataset is run.
 

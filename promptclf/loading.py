@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import threading
 import weakref
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from promptclf.embedded import HUB_ID, PACKAGE, embedded_folder, find_gguf
 from promptclf.errors import ModelError
+from promptclf.hub import may_be_on_hub
 from promptclf.model import HFModel, ModelInfo
 from promptclf.quiet import quiet
 
@@ -90,10 +90,7 @@ def _load(spec: dict[str, Any]) -> HFModel:
             raise ModelError(
                 f"cannot load the embedded model: {reason}; delete {where} and it is converted again"
             ) from error
-        raise ModelError(
-            f"cannot load the model {spec['name']!r}: expected 'embedded', a folder or a Hub id of a causal "
-            f"language model with safetensors weights; {reason}"
-        ) from error
+        raise _unloadable(spec["name"], source, error) from error
     module.eval().requires_grad_(False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
@@ -107,6 +104,36 @@ def _load(spec: dict[str, Any]) -> HFModel:
         dtype=str(kind).removeprefix("torch."),
     )
     return HFModel(module, tokenizer, info, spec)
+
+
+def model_revision(name: str) -> str:
+    """What `ModelInfo.revision` will be, without loading the weights: it tells two models of one name apart.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be found.
+    """
+    from transformers import AutoConfig
+
+    where, source, known = _locate(name, None)
+    if known is None:
+        try:
+            with quiet():
+                config = AutoConfig.from_pretrained(where, trust_remote_code=False)
+        except Exception as error:  # as in loading
+            raise _unloadable(name, source, error) from error
+        known = getattr(config, "_commit_hash", None) or "unknown"
+    return known
+
+
+def _unloadable(name: str, source: str, error: Exception) -> ModelError:
+    reason = " ".join(str(error).split())[:400]
+    kind = "no folder of that name is here, and as a Hub id it fails" if source == "hub" else "it is damaged"
+    return ModelError(
+        f"cannot load the model {name!r}: expected 'embedded', a folder or a Hub id owner/name of a causal "
+        f"language model with safetensors weights; {kind}: {reason}"
+    )
 
 
 def load_copy(model: HFModel) -> Any:
@@ -135,8 +162,11 @@ def _locate(name: str, revision: str | None) -> tuple[str, str, str | None]:
         if not (folder / "config.json").is_file():
             raise ModelError(f"{name}: expected a model folder with config.json; there is none")
         return str(folder), "folder", weights_digest(folder)
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or ".." in name:
-        raise ModelError(f"no model {name!r}: expected 'embedded', an existing folder or a Hub id owner/name")
+    if not may_be_on_hub(name):
+        raise ModelError(
+            f"no model {name!r}: there is no such folder; expected 'embedded', an existing folder or a Hub "
+            "id owner/name"
+        )
     return name, "hub", None
 
 

@@ -8,7 +8,7 @@ import logging
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,6 +58,7 @@ class LoraClassifier(PromptClassifier):
     """
 
     mode = "lora"
+    choices: ClassVar = {"calibration": ("auto", "temperature", "none")}
     epsilon_ = 1e-6  # a trained model rules most labels out early
 
     def __init__(
@@ -98,7 +99,7 @@ class LoraClassifier(PromptClassifier):
         TrainingError
             If the loss is not finite. The adapter is then removed and nothing is saved.
         """
-        calibration = self._check_choice("calibration", ("auto", "temperature", "none"))
+        self.check_options()
         texts, labels = check_labelled(self.task, [] if X is None else X, y)
         weights = _weights(sample_weight, len(texts))
         counting = np.flatnonzero(weights)  # a row of weight 0 has no part in anything
@@ -111,7 +112,7 @@ class LoraClassifier(PromptClassifier):
             raise DataError(f"training needs rows and validation rows, got {len(texts)} and {len(held)}")
         with self._learning(texts):
             self._train(texts, labels, weights, held, held_labels)
-            if calibration != "none":
+            if self.calibration != "none":
                 temperature = calibrate.fit_temperature(self._validation_scores, self._columns(held_labels))
                 self._set_calibration("temperature", None, temperature)
         return self

@@ -35,6 +35,7 @@ from promptclf.task import Example, Task
 Progress = Callable[[dict[str, Any]], None]
 BASELINE = TfidfSvmClassifier.mode
 TIMED_TEXTS = 30
+SAVE_STEPS = 25  # what a training that was stopped does again at most
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Run:
     """One run of a comparison: a mode with its settings.
 
     `template` None is the task's own; `seed` matters to few-shot and LoRA; `config` holds the
-    settings of `TrainConfig` that differ from the defaults.
+    settings of `TrainConfig` that differ from the defaults; `revision` tells the model's weights.
     """
 
     name: str
@@ -53,10 +54,11 @@ class Run:
     seed: int = 0
     truncate: bool = False
     config: dict[str, Any] = field(default_factory=dict)
+    revision: str = ""
 
     def key(self, dataset: Dataset) -> str:
         """What the result depends on, as 16 hexadecimal digits; finished runs are kept under it."""
-        from promptclf.classifier import versions
+        from promptclf.versions import versions
 
         template = PromptTemplate.load(self.template or default_template(dataset.task, dataset.pairs))
         parts = [
@@ -72,8 +74,8 @@ class Run:
         """The name of the file that the finished run is kept in."""
         return f"{re.sub(r'[^a-z0-9]+', '-', self.name.lower()).strip('-')}-{self.key(dataset)}.json"
 
-    def classifier(self, task: Task, progress: Progress | None = None) -> Any:
-        """The unfitted classifier."""
+    def classifier(self, task: Task, progress: Progress | None = None, checkpoints: str | None = None) -> Any:
+        """The unfitted classifier; with `checkpoints`, a folder, a training can be stopped and goes on."""
         if self.mode == BASELINE:
             return TfidfSvmClassifier(task, seed=self.seed)
         from promptclf.loading import load_model
@@ -83,7 +85,9 @@ class Run:
         if self.mode != "zero-shot":
             options["seed"] = self.seed
         if self.mode == "lora":
-            options |= {"config": TrainConfig(**self.config), "callback": progress}
+            own = {"save_steps": SAVE_STEPS, **self.config} if checkpoints else self.config
+            options |= {"config": TrainConfig(**own), "callback": progress}
+            options |= {"checkpoints": checkpoints, "resume": checkpoints is not None}
         return MODES[self.mode](task, model, self.template, **options)
 
 
@@ -106,7 +110,10 @@ def measure(classifier: Any, dataset: Dataset, progress: Progress | None = None)
     scored = time.perf_counter()
     tell({"event": "time", "rows": min(TIMED_TEXTS, len(test))})
     single = []
+    # What was embedded once need not be again: without this, choosing examples by it would be free.
+    forget = getattr(getattr(classifier, "model_", None), "forget_embeddings", lambda: None)
     for text in test[:1] + test[:TIMED_TEXTS]:  # the first one warms up
+        forget()
         before = time.perf_counter()
         classifier.predict_proba([text])
         single.append(1000 * (time.perf_counter() - before))
@@ -141,7 +148,7 @@ def peak_memory_mb() -> float:
     return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
 
 
-def main(folder: str) -> int:
+def main(folder: str, checkpoints: str | None = None) -> int:
     """Do the run described in a folder: run.json and dataset.json in, result.json out.
 
     Progress goes to standard output, one JSON object a line; a user's error becomes error.json.
@@ -159,7 +166,7 @@ def main(folder: str) -> int:
         print(json.dumps(event), flush=True)
 
     try:
-        result = measure(run.classifier(task, tell), dataset, tell)
+        result = measure(run.classifier(task, tell, checkpoints), dataset, tell)
     except PromptClfError as error:
         write_text(place / "error.json", json.dumps({"kind": type(error).__name__, "text": str(error)}))
         return 2
@@ -172,4 +179,4 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends this process
     logging.addLevelName(logging.WARNING, "warning")
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

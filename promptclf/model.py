@@ -209,6 +209,11 @@ class HFModel:
                 self._embeddings.update({(layer, t): v for t, v in zip(new, vectors, strict=True)})
             return np.stack([self._embeddings[layer, text] for text in texts])
 
+    def forget_embeddings(self) -> None:
+        """Drop the vectors that `embed` keeps."""
+        with self.lock:
+            self._embeddings.clear()
+
     def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
         """How many tokens each prompt has."""
         with self.lock:  # the tokenizer is set anew for each kind of text

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from promptclf.artifacts import publish, verify
 from promptclf.card import model_card
 from promptclf.errors import ArtifactError, DataError, PromptClfError
+from promptclf.hub import may_be_on_hub
 from promptclf.prompt import PromptTemplate
 from promptclf.settings import TrainConfig
 from promptclf.task import PACKAGED_TASKS, Task, packaged_tasks
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG = "promptclf.json"
 FORMAT = 1
+PATTERNS = ["*.json", "*.safetensors", "*.md"]  # the files of a saved classifier
 SELF = TypeVar("SELF", bound="Persistent")
 
 
@@ -178,6 +180,7 @@ class Persistent:
             commit = api.upload_folder(
                 repo_id=repo,
                 folder_path=saved,
+                delete_patterns=PATTERNS,  # those of what was there before, which would not verify
                 commit_message=message or f"{self.mode} classifier for {self.task.name}",
             )
         return str(commit.commit_url)
@@ -230,6 +233,11 @@ def local_folder(path: str | Path, revision: str | None = None) -> Path:
         return Path(path)
     if str(path) in packaged_tasks() and (adapter := PACKAGED_TASKS / path / "adapter").is_dir():
         return adapter
+    if "/" not in str(path) or not may_be_on_hub(str(path)):
+        raise ArtifactError(
+            f"no saved classifier {str(path)!r}: there is no such folder; expected an existing one, a "
+            "packaged task with an adapter or a Hub id owner/name"
+        )
     return _download(str(path), revision)
 
 
@@ -239,10 +247,10 @@ def _download(repo_id: str, revision: str | None) -> Path:
 
     try:
         # No pickled file is ever asked for.
-        patterns = ["*.json", "*.safetensors", "*.md"]
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=PATTERNS))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ArtifactError(
-            f"no saved classifier {repo_id!r}: expected a folder or a Hub id; {reason}"
+            f"no saved classifier {repo_id!r}: no folder of that name is here, and as a Hub id it fails: "
+            f"{reason}"
         ) from error

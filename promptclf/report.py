@@ -16,7 +16,7 @@ from promptclf.csv_safe import write_rows
 from promptclf.errors import DataError
 from promptclf.metrics import Codes
 from promptclf.results import Result, score_predictions, without_times
-from promptclf.significance import Comparison
+from promptclf.significance import Bootstrap, Comparison
 from promptclf.task import Example
 
 __all__ = ["SCHEMA", "Report", "Result", "build_report", "score_predictions", "spread"]
@@ -43,6 +43,9 @@ class Report:
         Every pair of results.
     variants
         Results of other templates, quantisations or seeds: with intervals, but no tests.
+    averages
+        Means over results that differ in their seed: figures, intervals and times, and nothing by row. An
+        interval is that of the mean for these very seeds on other test rows.
     spreads
         What `spread` returned: how much a figure moves over such variants.
     dataset
@@ -61,6 +64,7 @@ class Report:
     results: list[Result]
     comparisons: list[Comparison] = field(default_factory=list)
     variants: list[Result] = field(default_factory=list)
+    averages: list[Result] = field(default_factory=list)
     spreads: list[dict[str, Any]] = field(default_factory=list)
     dataset: dict[str, Any] = field(default_factory=dict)
     unseen_labels: list[str] = field(default_factory=list)
@@ -80,8 +84,9 @@ class Report:
             **{f.name: getattr(self, f.name) for f in fields(self)},
             "results": [result.to_dict() for result in self.results],
             "variants": [result.to_dict() for result in self.variants],
+            "averages": [result.to_dict() for result in self.averages],
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
-            "timing": {result.name: result.timing for result in [*self.results, *self.variants]},
+            "timing": {r.name: r.timing for r in [*self.results, *self.variants, *self.averages]},
         }
 
     @classmethod
@@ -104,9 +109,9 @@ class Report:
                 for key, value in values.items()
                 if key not in ("schema", "schema_version", "timing")
             }
-            for key in ("results", "variants"):
+            for key in ("results", "variants", "averages"):
                 rest[key] = [
-                    Result.from_dict(entry, values["timing"][entry["name"]]) for entry in values[key]
+                    Result.from_dict(entry, values["timing"][entry["name"]]) for entry in values.get(key, ())
                 ]
             rest["comparisons"] = [Comparison.from_dict(entry) for entry in values["comparisons"]]
             return cls(**rest)
@@ -186,6 +191,7 @@ def build_report(
     task: str,
     dataset: Mapping[str, Any] | None = None,
     variants: Sequence[Result] = (),
+    averages: Mapping[str, Sequence[str]] = {},
     spreads: Sequence[Mapping[str, Any]] = (),
     provenance: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -197,6 +203,8 @@ def build_report(
     ----------
     results, variants
         What `score_predictions` returned for the same rows and labels.
+    averages
+        Name -> the names of the results and variants to show the mean of.
     y_true, labels
         What it was given.
     task, dataset, spreads, provenance, seed, resamples
@@ -211,9 +219,9 @@ def build_report(
     names = [result.name for result in everyone]
     if not results:
         raise DataError("expected at least one result to report, got none")
-    taken = [*_COLUMNS, *names]
+    taken = [*_COLUMNS, *averages, *names]
     if len(set(taken)) < len(taken):
-        twice = next(name for name in names if taken.count(name) > 1)
+        twice = next(name for name in taken if taken.count(name) > 1)
         raise DataError(f"the name {twice!r} is taken; give each classifier its own name")
     known = metrics.all_labels(labels, y_true)
     true = metrics.encode(y_true, known)
@@ -235,6 +243,9 @@ def build_report(
         results=list(results),
         comparisons=significance.compare_pairs(names[: len(results)], true, predicted[: len(results)], drawn),
         variants=list(variants),
+        averages=[
+            _average(name, [names.index(one) for one in of], everyone, drawn) for name, of in averages.items()
+        ],
         spreads=[dict(entry) for entry in spreads],
         dataset=dict(dataset or {}),
         unseen_labels=known[len(labels) :],
@@ -268,6 +279,31 @@ def spread(name: str, over: str, values: Mapping[str, float], *, metric: str = "
         "min": min(figures),
         "max": max(figures),
     }
+
+
+def _average(name: str, members: list[int], everyone: Sequence[Result], drawn: Bootstrap) -> Result:
+    some = [everyone[i] for i in members]
+    columns = {"accuracy": drawn.accuracy, "macro_f1": drawn.macro_f1}
+    return Result(
+        name,
+        some[0].mode,
+        metrics={key: float(np.mean([r.metrics[key] for r in some])) for key in some[0].metrics},
+        per_class={},
+        confusion=[],
+        reliability=[],
+        template=some[0].template,
+        quantization=some[0].quantization,
+        seeds=[seed for r in some for seed in r.seeds],
+        intervals={
+            key: significance.percentile_interval(values[:, members].mean(axis=1))
+            for key, values in columns.items()
+        },
+        timing={
+            key: float(np.mean([r.timing[key] for r in some]))
+            for key in some[0].timing
+            if all(key in r.timing for r in some)
+        },
+    )
 
 
 def _table(true: Codes, predicted: Codes, n_labels: int) -> list[list[int]] | None:

@@ -81,7 +81,7 @@ def page(report: Report) -> str:
     results = [*report.results, *report.variants]
     sections = [
         _header(report),
-        _figures(report, results),
+        _figures(report, report_text.lines(report)),
         _verdicts(report.comparisons),
         _cost(report, results),
         _spreads(report),
@@ -117,13 +117,14 @@ def _figures(report: Report, results: Sequence[Result]) -> str:
     spans = [result.intervals["accuracy"] for result in results]
     scale = (min(low for low, _ in spans), max(high for _, high in spans))
     best = max(result.metrics["accuracy"] for result in report.results)
-    rows, kinds = [], []
+    rows, kinds, shown = [], [], report_text.columns(report)
     for result, span in zip(results, spans, strict=True):
         accuracy = result.metrics["accuracy"]
-        kinds.append("variant" if result in report.variants else "best" if accuracy == best else "")
+        best_of_all = result in report.results and accuracy == best
+        kinds.append("variant" if result in report.variants else "best" if best_of_all else "")
         picture = charts.interval_chart(accuracy, span, scale)
-        rows.append([escape(result.name), picture, *map(_figure, report_text.cells(result))])
-    heading = ["classifier", "", *report_text.COLUMNS]
+        rows.append([escape(result.name), picture, *map(_figure, report_text.cells(result, shown))])
+    heading = ["classifier", "", *shown]
     note = f'<p class="caption"><small>{escape(report_text.caption(report))}</small></p>'
     return f"<h2>Figures</h2>{_card(_table(heading, rows, kinds=kinds) + note)}"
 

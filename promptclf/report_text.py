@@ -36,22 +36,22 @@ def table(report: Report) -> str:
     --------
     A line of it: ``LoRA  93.2 [90.0, 96.0]  92.9  0.231  0.031  41.0  60.2  38.1  4.2  1,204``.
     """
-    rows = [["classifier", *COLUMNS], *([r.name, *cells(r)] for r in [*report.results, *report.variants])]
+    shown = columns(report)
+    rows = [["classifier", *shown], *([r.name, *cells(r, shown)] for r in lines(report))]
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(_padded(row, widths)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("─" * width for width in widths))
+    text = ["  ".join(_padded(row, widths)).rstrip() for row in rows]
+    text.insert(1, "  ".join("─" * width for width in widths))
     return (
-        "\n".join([*lines, "", caption(report), *notes(report), *spreads(report), "", *report.verdicts])
-        + "\n"
+        "\n".join([*text, "", caption(report), *notes(report), *spreads(report), "", *report.verdicts]) + "\n"
     )
 
 
 def markdown(report: Report) -> str:
     """The whole report as Markdown that any renderer shows; texts of users are escaped."""
-    results = [*report.results, *report.variants]
+    results, shown = [*report.results, *report.variants], columns(report)
     parts = [
         f"# Comparison on {_md(report.task)}",
-        _table(["classifier", *COLUMNS], [[r.name, *cells(r)] for r in results]),
+        _table(["classifier", *shown], [[r.name, *cells(r, shown)] for r in lines(report)]),
         "\n\n".join(map(_md, [caption(report), *notes(report)])),
         _list("Verdicts", report.verdicts),
         _list("Spreads", spreads(report)),
@@ -62,9 +62,22 @@ def markdown(report: Report) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def cells(result: Result) -> list[str]:
-    """A result's cells under `COLUMNS`."""
-    return [render(result) for render in COLUMNS.values()]
+def lines(report: Report) -> list[Result]:
+    """The results as tables show them: a mean before the first of what it is the mean of."""
+    found = [*report.results, *report.variants]
+    for average in report.averages:
+        found.insert([r.mode for r in found].index(average.mode), average)
+    return found
+
+
+def columns(report: Report) -> list[str]:
+    """Headings of the columns in which something was measured."""
+    return [name for name, render in COLUMNS.items() if any(render(r) != MISSING for r in lines(report))]
+
+
+def cells(result: Result, shown: Sequence[str]) -> list[str]:
+    """A result's cells in some of `COLUMNS`."""
+    return [COLUMNS[name](result) for name in shown]
 
 
 def caption(report: Report) -> str:
@@ -82,6 +95,11 @@ def notes(report: Report) -> list[str]:
     if report.unseen_labels:
         unknown = ", ".join(map(repr, report.unseen_labels))
         found.append(f"No classifier knows {unknown}: test rows with such a label count as wrong.")
+    for average in report.averages:
+        found.append(
+            f"{average.name}: figures are means, the interval resamples test rows for these very seeds; "
+            "verdicts and predictions are those of single seeds."
+        )
     for result in [*report.results, *report.variants]:
         if result.truncated:
             texts = "1 text was" if result.truncated == 1 else f"{result.truncated:,} texts were"

@@ -10,6 +10,7 @@ from promptclf.errors import TrainingError
 LOSSES = ("vocabulary", "labels")
 OPTIMIZERS = ("adamw", "sgd", "adamw8bit")
 CLASS_WEIGHTS = ("none", "balanced")
+EPOCHS = 3
 MIN_STEPS = 150
 STEPS_PER_LABEL = 8
 
@@ -47,8 +48,9 @@ class TrainConfig:
     batch_size, accumulation
         Rows per optimiser step over all processes, and into how many parts they are cut.
     epochs, min_steps
-        Passes over the training rows; more where they give fewer than `min_steps` optimiser steps
-        (default: 150, or 8 per label if that is more).
+        Passes over the training rows; more where they give fewer than `min_steps` optimiser steps.
+        Default of `min_steps`: 150, or 8 per label if that is more; 0 where `epochs` is not 3, so that
+        a chosen number of epochs is kept to. (For exactly 3 give ``min_steps=0``.)
     patience
         Stop after this many epochs without a better validation macro-F1.
     loss
@@ -73,7 +75,7 @@ class TrainConfig:
     optimizer: str = "adamw"
     batch_size: int = 8
     accumulation: int = 1
-    epochs: int = 3
+    epochs: int = EPOCHS
     min_steps: int | None = None
     patience: int = 3
     loss: str = "vocabulary"
@@ -110,4 +112,6 @@ class TrainConfig:
 
     def steps_wanted(self, labels: int) -> int:
         """The least number of optimiser steps for a task of so many labels."""
-        return max(MIN_STEPS, STEPS_PER_LABEL * labels) if self.min_steps is None else self.min_steps
+        if self.min_steps is not None:
+            return self.min_steps
+        return max(MIN_STEPS, STEPS_PER_LABEL * labels) if self.epochs == EPOCHS else 0

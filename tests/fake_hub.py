@@ -95,6 +95,8 @@ class FakeHub:
     def _commit(self, repo: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         for line in body.decode().splitlines():
             entry = json.loads(line)
+            if entry["key"] == "deletedFile":
+                del self.repos[repo][entry["value"]["path"]]
             if entry["key"] == "file":
                 value = entry["value"]
                 assert value["encoding"] == "base64"

@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 import promptclf
 import promptclf.ui
-from fakes import FakeModel
+from fakes import KEYWORDS, FakeModel
 from promptclf import csv_safe
 from promptclf.cli import app, frame
 from promptclf.data import Dataset
@@ -29,11 +29,12 @@ from promptclf.modes import MODES
 from promptclf.reading import read_table
 from promptclf.report import build_report, score_predictions
 from promptclf.settings import TrainConfig
-from promptclf.task import Task
+from promptclf.task import PACKAGED_TASKS, Task
 from readme_help import all_help
 
 COMMANDS = ("classify", "compare", "deploy", "train", "evaluate", "doctor", "prompt", "tasks", "serve")
 LABELS = "billing,delivery,account"
+ADAPTER = str(PACKAGED_TASKS / "support" / "adapter")
 Call = Callable[..., Result]
 
 
@@ -322,6 +323,43 @@ def test_classify_from_jsonl_to_jsonl(call: Call, fake: FakeModel, tmp_path: Pat
     assert next(iter(found[0]["probabilities"])) == "delivery"
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["classify", "--labels", LABELS, "--calibration", "magic", "x"], "calibration: expected one of"),
+        (["classify", "--labels", LABELS, "--template", "magic", "x"], "no prompt template 'magic'"),
+        (
+            ["classify", "--task", "support", "--mode", "few-shot", "--selection", "b", "x"],
+            "selection: expected",
+        ),
+        (["classify", "--adapter", ADAPTER, "--mode", "zero-shot", "x"], "holds a lora classifier"),
+        (["train", "--task", "support", "--out", "x", "--template", "magic"], "no prompt template 'magic'"),
+    ],
+)
+def test_wrong_options_are_told_before_a_model_is_loaded(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str], message: str
+) -> None:
+    def load(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("promptclf.loading.load_model", load)
+    monkeypatch.chdir(tmp_path)
+    assert message in failed(call(*options))
+
+
+def test_columns_of_the_texts_and_of_the_data_are_apart(call: Call, fake: FakeModel, tmp_path: Path) -> None:
+    source, data = tmp_path / "in.csv", tmp_path / "data.csv"
+    source.write_text("a,b\nmy parcel,an invoice\n")
+    rows = [f"{text} {n},{label}\n" for n in range(4) for text, label in KEYWORDS.items()]
+    data.write_text("c,d\n" + "".join(rows))
+    options = ["classify", "--mode", "few-shot", "--selection", "random", "--data", data]
+    both = ["--columns", "text=b", "--data-columns", "text=c,label=d"]
+    found = call(*options, "--file", source, *both, "--json")
+    assert json.loads(found.stdout)["predictions"][0]["text"] == "an invoice"
+    found = call(*options, "--columns", "text=c,label=d", "--json", "my parcel")
+    assert json.loads(found.stdout)["predictions"][0]["label"] == "delivery"
+
+
 def test_a_second_text_is_used_or_left_out(call: Call, fake: FakeModel, tmp_path: Path) -> None:
     source = tmp_path / "pairs.csv"
     source.write_text("premise,hypothesis,id\nmy parcel,my invoice,1\n")
@@ -483,12 +521,13 @@ def test_train_evaluate_and_classify_with_what_was_saved(
 ) -> None:
     saved, report = tmp_path / "saved", tmp_path / "report"
     base = ["--model", str(tiny_llama)]
-    words = "--epochs 1 --min-steps 1 --rank 2 --learning-rate 0.01 --target-modules q_proj,v_proj --json"
+    words = "--epochs 3 --rank 2 --learning-rate 0.01 --target-modules q_proj,v_proj --json"
     trained = call("train", "--data", folder, "--out", saved, *base, "--rows", "12", *words.split())
     assert trained.exit_code == 0, trained.stderr
     found = json.loads(trained.stdout)
     assert found["path"] == str(saved)
     assert found["training"]["rows"] == 12
+    assert found["training"]["steps"] == 6  # the epochs that were asked for, however few the steps
     assert set(found["validation"]) == {"epoch", "macro_f1", "accuracy", "log_loss"}
     assert found["dataset"]["rows"]["test"] == 18
     kept = json.loads((saved / "promptclf.json").read_text(encoding="utf-8"))["parameters"]["config"]
@@ -498,6 +537,7 @@ def test_train_evaluate_and_classify_with_what_was_saved(
     assert scored.exit_code == 0, scored.stderr
     assert "accuracy %" in scored.stdout
     assert "18 test rows" in scored.stdout
+    assert "s/1,000" in scored.stdout and "p50 ms" not in scored.stdout and "–" not in scored.stdout
     assert sorted(p.name for p in report.iterdir()) == [
         "predictions.csv",
         "report.html",

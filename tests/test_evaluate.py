@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fakes import FakeModel
 from promptclf.baselines import TfidfSvmClassifier
@@ -18,7 +21,9 @@ from promptclf.data import Dataset
 from promptclf.errors import DataError, ModelError
 from promptclf.evaluate import compare, run_comparison
 from promptclf.few_shot import FewShotClassifier
+from promptclf.loading import model_revision
 from promptclf.measure import Run, measure
+from promptclf.report import Report
 
 QUICK: dict[str, Any] = {"epochs": 1, "min_steps": 1, "rank": 2}
 
@@ -98,7 +103,7 @@ def test_run_comparison_in_processes(small: Dataset, tiny_llama: Path, tmp_path:
 
 
 def test_errors_come_back_from_the_process(small: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="zero-shot: cannot load the model"):
+    with pytest.raises(ModelError, match=r"no model './nowhere': there is no such folder"):
         run_comparison(small, modes=["zero-shot"], model="./nowhere", out=tmp_path)
     with pytest.raises(DataError, match="modes: expected some of"):
         run_comparison(small, modes=["five-shot"])
@@ -108,7 +113,8 @@ def test_a_run_is_known_by_what_it_depends_on(dataset: Dataset) -> None:
     run = Run("few-shot", "few-shot")
     assert run.key(dataset) == Run("few-shot", "few-shot").key(dataset)
     others = [replace(run, seed=1), replace(run, model="x"), replace(run, template="topic")]
-    assert len({run.key(dataset), *(other.key(dataset) for other in others)}) == 4
+    others.append(replace(run, revision="0" * 64))
+    assert len({run.key(dataset), *(other.key(dataset) for other in others)}) == 5
     assert run.key(dataset) != run.key(dataset.limit(rows=9))
 
 
@@ -116,6 +122,81 @@ def test_seeds_and_quantisations_are_variants(small: Dataset, tiny_llama: Path) 
     report = run_comparison(
         small, modes=["few-shot"], model=str(tiny_llama), seeds=2, quantizations=["none", "nf4"]
     )
-    assert [r.name for r in report.variants] == ["few-shot, seed 1", "few-shot, nf4"]
+    assert [r.name for r in report.results] == ["few-shot, seed 0", "TF-IDF + SVM"]
+    assert [r.name for r in report.variants] == ["few-shot, seed 1", "few-shot, seed 0, nf4"]
     assert report.variants[1].quantization == "nf4"
-    assert {entry["over"] for entry in report.spreads} == {"seeds", "quantization"}
+    assert {(entry["name"], entry["over"]) for entry in report.spreads} == {
+        ("few-shot", "seeds"),
+        ("few-shot, seed 0", "quantization"),
+    }
+    (average,) = report.averages
+    assert (average.name, average.seeds) == ("few-shot, mean of 2 seeds", [0, 1])
+    seeds = [report.results[0], report.variants[0]]
+    for metric in ("accuracy", "macro_f1", "log_loss"):
+        assert average.metrics[metric] == pytest.approx(np.mean([r.metrics[metric] for r in seeds]))
+    assert average.metrics["accuracy"] == report.spreads[0]["mean"]
+    assert all("few-shot, seed 0" in sentence for sentence in report.verdicts)
+    lines = report.to_table().splitlines()
+    assert [line.split("  ")[0] for line in lines[2:4]] == ["few-shot, mean of 2 seeds", "few-shot, seed 0"]
+    header = report.to_csv(small.test).splitlines()[0]
+    assert "few-shot, seed 0" in header and "mean of" not in header
+    assert Report.from_dict(json.loads(report.to_json())).averages == report.averages
+
+
+def test_a_comparison_that_is_stopped_in_mid_training_goes_on(
+    small: Dataset, tiny_llama: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {
+        "modes": ["lora"],
+        "model": str(tiny_llama),
+        "config": {"epochs": 4, "rank": 2, "save_steps": 1, "batch_size": 4},
+    }
+    whole = run_comparison(small, out=tmp_path / "whole", **options)
+    steps: list[int] = []
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "step":
+            steps.append(event["step"])
+        if len(steps) == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_comparison(small, out=tmp_path / "out", progress=stop, **options)
+    assert list((tmp_path / "out" / "runs").glob("lora-*.checkpoints/checkpoint-*"))
+    events: list[dict[str, Any]] = []
+    report = run_comparison(small, out=tmp_path / "out", progress=events.append, **options)
+    first = next(event["step"] for event in events if event["event"] == "step")
+    assert first > 1
+    assert report.results[0].metrics == whole.results[0].metrics
+    assert not list((tmp_path / "out" / "runs").glob("*.checkpoints"))
+
+
+def test_other_weights_under_the_same_name_are_another_run(
+    small: Dataset, tiny_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    options: dict[str, Any] = {"modes": ["zero-shot"], "model": str(folder), "out": tmp_path / "out"}
+    shutil.copytree(tiny_folders["llama"], folder)
+    one = run_comparison(small, **options)
+    shutil.rmtree(folder)
+    shutil.copytree(tiny_folders["gpt2"], folder)
+    other = run_comparison(small, **options)
+    assert one.results[0].metrics["log_loss"] != other.results[0].metrics["log_loss"]
+    assert one.results[0].provenance["model"]["revision"] == model_revision(str(tiny_folders["llama"]))
+    assert other.results[0].provenance["model"]["revision"] == model_revision(str(folder))
+
+
+def test_the_time_of_a_text_includes_its_embedding(dataset: Dataset) -> None:
+    class Keeping(FakeModel):
+        def forget_embeddings(self) -> None:
+            self.kept.clear()
+
+        def embed(self, texts: Sequence[str], *, layer: int | None = None) -> NDArray[np.float32]:
+            self.computed += len({*texts} - self.kept)
+            self.kept |= {*texts}
+            return super().embed(texts, layer=layer)
+
+    model = Keeping()
+    model.kept, model.computed = set(), 0  # type: ignore[attr-defined]
+    measure(FewShotClassifier(dataset.task, model, selection="embedding", calibration="none"), dataset)
+    assert model.computed == 36 + 18 + 19  # type: ignore[attr-defined]

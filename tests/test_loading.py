@@ -23,7 +23,7 @@ from promptclf import embedded as embedded_module
 from promptclf import loading
 from promptclf.embedded import embedded_folder, find_gguf, home
 from promptclf.errors import ModelError
-from promptclf.loading import load_model, weights_digest
+from promptclf.loading import load_model, model_revision, weights_digest
 from promptclf.model import HFModel
 from promptclf.prompt import PromptTemplate
 from promptclf.quiet import quiet
@@ -107,6 +107,20 @@ def test_a_name_that_can_be_nothing_is_refused(name: str, refused_connections: l
     with pytest.raises(ModelError, match="expected 'embedded', an existing folder or a Hub id owner/name"):
         load_model(name)
     assert not refused_connections
+
+
+@pytest.mark.parametrize("name", ["./my-model", "models/", "/no/where", "a/b/c", "~/model", "../x", "a/.b"])
+def test_a_folder_that_is_not_there_is_no_hub_error(name: str, refused_connections: list[Any]) -> None:
+    for find in (load_model, model_revision):
+        with pytest.raises(ModelError, match=r"there is no such folder; expected .* or a Hub id owner/name$"):
+            find(name)
+    assert not refused_connections
+
+
+def test_a_mistyped_folder_is_named_before_the_hub() -> None:
+    for find in (load_model, model_revision):
+        with pytest.raises(ModelError, match=r"no folder of that name is here, and as a Hub id it fails: "):
+            find("my-model")
 
 
 def test_a_hub_id_without_a_hub_is_explained() -> None:

@@ -423,6 +423,24 @@ def test_a_repository_that_is_not_there_is_explained(hub: FakeHub) -> None:
     assert hub.requests
 
 
+def test_pushing_another_mode_leaves_no_old_file(lora: LoraClassifier, hub: FakeHub) -> None:
+    lora.push_to_hub("owner/desk")
+    hub.repos["owner/desk"]["LICENSE"] = b"mine"
+    zero_shot().push_to_hub("owner/desk")
+    assert "adapter_model.safetensors" not in hub.repos["owner/desk"]
+    assert {"LICENSE", ".gitattributes", CONFIG} <= set(hub.repos["owner/desk"])
+    assert load_classifier("owner/desk", model=FakeModel()).mode == "zero-shot"
+
+
+@pytest.mark.parametrize(
+    "name", ["my-data", "./my-data", "models/", "/no/where", "a/b/c", "~/x", "../x", "a/.b"]
+)
+def test_a_folder_that_is_not_there_is_no_hub_error(hub: FakeHub, name: str) -> None:
+    with pytest.raises(ArtifactError, match=r"there is no such folder; expected .* or a Hub id owner/name$"):
+        load_classifier(name, model=FakeModel())
+    assert not hub.requests
+
+
 def test_pushing_twice_makes_one_repository(hub: FakeHub) -> None:
     zero_shot().push_to_hub("owner/desk")
     zero_shot(calibration="contextual").push_to_hub("owner/desk", message="second thoughts")

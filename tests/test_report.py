@@ -226,6 +226,24 @@ def test_the_table_is_aligned_and_complete(shown: tuple[Report, list[Example]]) 
         assert sentence in report.to_table()
 
 
+def test_columns_without_a_figure_are_left_out() -> None:
+    report, _ = fake_report()
+    for result in [*report.results, *report.variants]:
+        result.timing = {"seconds_per_1000": 38.1}
+    heading = report.to_table().splitlines()[0]
+    assert heading.split()[-2:] == ["ECE", "s/1,000"]
+    assert "p50 ms" not in report.to_markdown() and "peak MB" not in report.to_html()
+
+
+def test_what_was_shortened_to_learn_from_is_noted() -> None:
+    report, _ = fake_report()
+    report.results[1].provenance["learned"] = {"truncated": 1234}
+    report.results[0].provenance["learned"] = {"examples_too_long": 9, "pool": 9}
+    table = report.to_table()
+    assert "LoRA: 1,234 of the texts to learn from were shortened to fit the model." in table
+    assert "zero-shot: all examples were longer than their token budget and shown shortened." in table
+
+
 def test_wide_characters_keep_the_table_aligned() -> None:
     report, _ = fake_report(name="微调模型")
     lines = report.to_table().splitlines()

@@ -273,6 +273,8 @@ def test_small_data_get_enough_steps() -> None:
     assert TrainConfig().steps_wanted(2) == MIN_STEPS == 150
     assert TrainConfig().steps_wanted(77) == 77 * 8
     assert TrainConfig(min_steps=5).steps_wanted(77) == 5
+    assert TrainConfig(epochs=1).steps_wanted(77) == TrainConfig(min_steps=0).steps_wanted(77) == 0
+    assert TrainConfig(epochs=1, min_steps=5).steps_wanted(77) == 5
     assert set(TrainConfig.names()) >= {"rank", "learning_rate", "patience", "save_steps"}
 
 

@@ -98,17 +98,19 @@ def epoch(number: int, f1: float, of: int = 3) -> dict[str, Any]:
 def test_the_plan_is_what_training_does(
     tiny_models: dict[str, HFModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("promptclf.settings.MIN_STEPS", 10)
+    monkeypatch.setattr("promptclf.settings.MIN_STEPS", 17)
     monkeypatch.setattr("promptclf.settings.STEPS_PER_LABEL", 1)
     texts, labels = rows(30)
     examples = tuple(Example(text, label) for text, label in zip(texts, labels, strict=True))
     data = Dataset(TASK, examples[:22], examples[22:], (), name="d", validation_from_source=False)
-    asked = TrainRequest(rows=21, epochs=1, batch_size=4)
+    chosen = make_plan(data, TrainRequest(rows=21, epochs=1, batch_size=4))
+    assert chosen == Plan(train=17, validation=4, batch_size=4, epochs=1, steps=5)
+    asked = TrainRequest(rows=21, epochs=3, batch_size=4)
     plan = make_plan(data, asked)
-    assert plan == Plan(train=17, validation=4, batch_size=4, epochs=2, steps=10)
+    assert plan == Plan(train=17, validation=4, batch_size=4, epochs=4, steps=20)
 
     small = data.limit(rows=asked.rows, seed=asked.seed)
-    config = TrainConfig(batch_size=4, epochs=1, patience=99, rank=2)
+    config = TrainConfig(batch_size=4, patience=99, rank=2)
     classifier = LoraClassifier(TASK, tiny_models["llama"], config=config)
     training = classifier.fit(*columns(small.train), validation=columns(small.validation)).training_
     assert (training["rows"], training["validation_rows"]) == (plan.train, plan.validation)

@@ -78,6 +78,14 @@ def run(
         ),
     ] = None,
     columns: common.Columns = None,
+    data_columns: Annotated[
+        str | None,
+        typer.Option(
+            "--data-columns",
+            metavar="text=A,label=B",
+            help="The same of --data, where --columns is about --file.",
+        ),
+    ] = None,
     truncate: common.Truncate = False,
     allow_other_base: common.OtherBase = False,
     seed: common.Seed = 0,
@@ -100,13 +108,13 @@ def run(
             own["--task"] = task
         if brought := [option for option, value in own.items() if value is not None]:
             raise PromptClfError(f"{brought[0]}: a saved classifier has its own; leave it out")
+        common.check_saved_mode(saved, mode)
         classifier = common.open_classifier(
             saved, model, quantization, allow_other_base=allow_other_base, truncate=truncate
         )
-        if mode not in (None, classifier.mode):
-            raise PromptClfError(f"--mode: {saved} holds a {classifier.mode} classifier, got {mode!r}")
     else:
-        chosen, rows = _task(task, labels, data, columns, mode)
+        to_learn = data_columns if file else data_columns or columns
+        chosen, rows = _task(task, labels, data, to_learn, mode)
         options = {"calibration": calibration, "truncate": truncate, "selection": selection, "seed": seed}
         base = (model, quantization)
         template = template or default_template(chosen, any(isinstance(t, tuple) for t in inputs.texts[:1]))
@@ -207,7 +215,9 @@ def _fitted(
             options["calibration"] = "none"
         options |= {"selection": wanted["selection"], "seed": wanted["seed"]}
     texts = [e.text if e.pair is None else (e.text, e.pair) for e in rows]
-    classifier = MODES[mode](task, common.open_model(*base), template, **options)
+    classifier = MODES[mode](task, template=template, **options)
+    classifier.check_options()
+    classifier.set_params(model=common.open_model(*base))
     return classifier.fit(texts, [e.label for e in rows])
 
 

@@ -198,6 +198,15 @@ def open_classifier(
     return classifier
 
 
+def check_saved_mode(path: str | Path, mode: str | None) -> None:
+    """Refuse a saved classifier of another mode, before its model is loaded."""
+    from promptclf.persistence import local_folder, read_config
+
+    saved = read_config(local_folder(path))["mode"]
+    if mode not in (None, saved):
+        raise PromptClfError(f"--mode: {path} holds a {saved} classifier, got {mode!r}")
+
+
 def packaged_adapter(task: str | None) -> Path | None:
     """The trained classifier that ships with a packaged task, if there is one."""
     folder = PACKAGED_TASKS / str(task) / "adapter"

@@ -32,8 +32,8 @@ SETTINGS = {
     "optimizer": "adamw, sgd or adamw8bit.",
     "batch_size": "Rows a step, over all processes.",
     "accumulation": "Parts that a batch is cut into, to save memory.",
-    "epochs": "Passes over the training rows.",
-    "min_steps": "Steps at least; few rows get more epochs.",
+    "epochs": "Passes over the training rows; a number given here is kept to.",
+    "min_steps": "Steps at least: few rows get more epochs. Default: 150 or 8 a label, without --epochs.",
     "patience": "Stop after this many epochs without a better macro-F1.",
     "loss": "vocabulary, or labels: only the labels' words compete.",
     "class_weights": "none or balanced.",
@@ -67,6 +67,7 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 @_with_settings
 def run(
+    context: typer.Context,
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Save the classifier to this folder.")],
     task: common.TaskName = None,
     data: common.Data = None,
@@ -101,6 +102,9 @@ def run(
     """
     if resume and checkpoints is None:
         raise PromptClfError("--resume: expected --checkpoints with the folder to go on from, got none")
+    source = context.get_parameter_source("epochs")
+    if source is not None and source.name == "COMMANDLINE" and settings["min_steps"] is None:
+        settings["min_steps"] = 0  # as many epochs as were asked for
     modules = common.split_list(settings["target_modules"])
     config = TrainConfig(
         **{**settings, "target_modules": modules[0] if len(modules) == 1 else tuple(modules)}
@@ -115,8 +119,7 @@ def run(
     progress = Progress()
     classifier = LoraClassifier(
         dataset.task,
-        common.open_model(model, quantization),
-        template,
+        template=template,
         truncate=truncate,
         config=config,
         seed=seed,
@@ -124,6 +127,8 @@ def run(
         checkpoints=checkpoints,
         resume=resume,
     )
+    classifier.check_options()
+    classifier.set_params(model=common.open_model(model, quantization))
     validation = in_columns(dataset.validation) if dataset.validation else None
     try:
         classifier.fit(*in_columns(dataset.train), validation=validation)

@@ -66,7 +66,7 @@ def make_plan(data: Dataset, asked: TrainRequest) -> Plan:
     """What a request means for some data; few rows get more epochs, as in `promptclf.trainer`."""
     data = data.limit(rows=asked.rows, seed=asked.seed)
     per_epoch = math.ceil(len(data.train) / asked.batch_size)
-    wanted = TrainConfig().steps_wanted(len(data.task.labels))
+    wanted = TrainConfig(epochs=asked.epochs).steps_wanted(len(data.task.labels))
     epochs = max(asked.epochs, math.ceil(wanted / per_epoch))
     return Plan(len(data.train), len(data.validation), asked.batch_size, epochs, epochs * per_epoch)
 
