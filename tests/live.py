@@ -143,7 +143,7 @@ def main(folder: Path, port: int, queue: int) -> None:
     from starlette.middleware import Middleware
 
     from promptclf.jobs import Jobs
-    from promptclf.ui.api.endpoints import add_endpoints
+    from promptclf.ui.api import endpoints
     from promptclf.ui.core.service import Service
     from promptclf.ui.web.guard import GuardedBlocks, wrong_argument
     from promptclf.ui.web.limits import BodyLimit
@@ -152,7 +152,8 @@ def main(folder: Path, port: int, queue: int) -> None:
     service = Service(MoodyModel(store.folder / "held"), store=store)
     context = SimpleNamespace(service=service, jobs=Jobs(store), store=store)
     with GuardedBlocks(analytics_enabled=False) as demo:
-        add_endpoints(cast(Any, context))
+        endpoints.WAITING = 4  # fewer let a test fill the queue
+        endpoints.add_endpoints(cast(Any, context))
     demo.queue(max_size=queue, default_concurrency_limit=2, api_open=False)
     demo.launch(
         server_port=port,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import gradio as gr
 
+from promptclf.batcher import WAITING
 from promptclf.embedded import home
 from promptclf.jobs import Jobs
 from promptclf.store import Store
@@ -77,5 +78,6 @@ def build_app(service: Service | None = None, jobs: Jobs | None = None) -> App:
                         build(demo.context)
         connect(demo, demo.context)
         add_endpoints(demo.context)
-    demo.queue(max_size=32, default_concurrency_limit=2, api_open=False)
+    # Calls that come within a moment are in this queue together, before the first of them is let through.
+    demo.queue(max_size=WAITING, default_concurrency_limit=2, api_open=False)
     return demo

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
+from promptclf.batcher import WAITING
 from promptclf.errors import PromptClfError
 from promptclf.ui.app import App, build_app
 from promptclf.ui.core.service import Service
@@ -19,6 +20,7 @@ from promptclf.ui.web.limits import BodyLimit, SafeHeaders
 from promptclf.ui.words import i18n
 
 MAX_FILE = 25 * 2**20
+OTHERS = 64  # events at once, besides waiting texts
 DRAIN_SECONDS = 10.0
 STYLES = ("app.css", "work.css")
 
@@ -107,6 +109,7 @@ def launch_settings(drain: Drain | None = None) -> dict[str, Any]:
         "enable_monitoring": False,
         "show_error": False,
         "max_file_size": MAX_FILE,
+        "max_threads": WAITING + OTHERS,  # gradio counts by it what is under way, threads or not
         "footer_links": ["api"],
         "strict_cors": True,
         "mcp_server": False,

@@ -14,6 +14,7 @@ from gradio.context import get_blocks_context
 from gradio.events import api
 from gradio.utils import get_function_description
 
+from promptclf.batcher import WAITING
 from promptclf.errors import PromptClfError
 from promptclf.ui.api.jobs import JobEndpoints
 from promptclf.ui.api.texts import TextEndpoints
@@ -34,7 +35,7 @@ def add_endpoints(context: Context) -> None:
     jobs = JobEndpoints(context.jobs, context.store)
     # Endpoint, group, how many calls of the group run at once: what takes long must not keep others waiting.
     for method, group, limit in (
-        (texts.classify, "api-text", 4),
+        (texts.classify, "api-classify", WAITING),
         (texts.compare, "api-text", 4),
         (texts.classify_file, "api-file", 2),
         (texts.tasks, "api-quick", 8),
@@ -67,6 +68,14 @@ def exposed(method: Callable[..., Any], folder: Path) -> Callable[..., Any]:
 
         (item_type,) = get_args(signature.return_annotation)
         signature, exposed = signature.replace(return_annotation=item_type), stream
+    elif inspect.iscoroutinefunction(method):
+
+        @wraps(method)
+        async def wait(*args: Any) -> Any:
+            with _errors_shown(folder):
+                return await method(*args)
+
+        exposed = wait
     else:
 
         @wraps(method)

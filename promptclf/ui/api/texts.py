@@ -8,10 +8,12 @@ import asyncio
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from gradio.data_classes import FileData
+from starlette.concurrency import run_in_threadpool
 
 from promptclf.errors import DataError
 from promptclf.modes import MODES
@@ -35,6 +37,7 @@ from promptclf.schema import (
 from promptclf.store import Store, new_token, owner_of
 from promptclf.task import Prediction, Task, packaged_tasks
 from promptclf.ui.api.files import read_texts, uploaded, write_labelled
+from promptclf.ui.core.answer import Answer
 from promptclf.ui.core.ready import Source
 from promptclf.ui.core.service import Service
 
@@ -45,7 +48,7 @@ class TextEndpoints:
     def __init__(self, service: Service, store: Store) -> None:
         self.service, self.store = service, store
 
-    def classify(
+    async def classify(
         self,
         text: str,
         mode: Mode = "lora",
@@ -67,9 +70,8 @@ class TextEndpoints:
         asked = parse(
             ClassifyRequest, text=text, mode=mode, task=task, labels=labels, adapter=adapter, token=token
         )
-        answer = self.service.classify(
-            asked.text, asked.mode, asked.task, asked.labels, owner=_owner(asked), adapter=asked.adapter
-        )
+        # What is asked waits, not a thread of the server: hundreds may wait, to be answered together.
+        answer = await asyncio.wrap_future(await run_in_threadpool(self._begin, asked))
         return cast(ClassifyResult, _versioned(answer.to_dict()))
 
     def compare(
@@ -205,6 +207,12 @@ class TextEndpoints:
             model=self.service.model.info.to_dict(),
         )
         return {"schema_version": SCHEMA_VERSION, "saved": True, "key": asked.key, "token": token}
+
+    def _begin(self, asked: ClassifyRequest) -> Future[Answer]:
+        question = self.service.question(
+            asked.text, asked.mode, asked.task, asked.labels, owner=_owner(asked), adapter=asked.adapter
+        )
+        return self.service.ask(question, asked.mode)
 
     def _task(self, source: Source, name: str) -> TaskInfo:
         data = self.service.ready.dataset(source)

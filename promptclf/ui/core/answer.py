@@ -24,7 +24,7 @@ class Answer:
     mode
         "zero-shot", "few-shot" or "lora".
     milliseconds
-        How long the model took, without the time to get ready.
+        How long the model took, without the time to get ready: for all texts that were answered together.
     truncated
         Whether only the beginning of the text was read.
     model

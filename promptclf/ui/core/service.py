@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
+from promptclf.batcher import Batcher
 from promptclf.classifier import PromptClassifier, ZeroShotClassifier, spread
 from promptclf.embedded import HUB_ID
 from promptclf.errors import DataError, PromptClfError
@@ -20,12 +23,15 @@ from promptclf.store import Store
 from promptclf.task import Prediction, Task
 from promptclf.ui.core.answer import Answer, Explanation, agreement
 from promptclf.ui.core.ready import Ready, Source, few_shot
+from promptclf.ui.core.visitor import asker
+from promptclf.ui.core.zerogpu import on_zero_gpu
 from promptclf.ui.words import Language, say
 
 logger = logging.getLogger(__name__)
 
 QUICKEST_FIRST = tuple(reversed(MODES))  # by the time to get ready
 PREVIEW_ROWS = 500  # to take examples from for a template that changes with every key
+CHARACTERS_PER_TOKEN = 4  # of examples, about
 TEXTS_AT_ONCE = 8  # of a file: others who ask meanwhile wait no longer than these take
 
 
@@ -67,6 +73,7 @@ class Service:
         self._loading = threading.Lock()
         self._stop = threading.Event()
         self._warming: threading.Thread | None = None
+        self._batcher = Batcher()
         self.ready = Ready(lambda: self.model, store, self._stop)
 
     @property
@@ -257,20 +264,43 @@ class Service:
         PromptClfError
             If the mode cannot answer here.
         """
-        classifier = self._classifier(question, mode)
-        return self._timed(classifier, question.text, mode)
+        return self.ask(question, mode).result()
 
-    def _timed(self, classifier: PromptClassifier, text: str, mode: str) -> Answer:
+    def ask(self, question: Question, mode: str) -> Future[Answer]:
+        """Begin to answer a checked question, together with what others ask like it at the same time.
+
+        Raises
+        ------
+        PromptClfError
+            If the mode cannot answer here, or too many are waiting.
+        """
+        classifier = self._classifier(question, mode)
+        work = partial(self._timed, classifier, mode)
+        if on_zero_gpu():  # a GPU is lent to the thread of who asks, and on their account
+            answer: Future[Answer] = Future()
+            answer.set_result(work([question.text])[0])
+            return answer
+        # For labels of one's own there is a classifier for each question.
+        key: Hashable = classifier if question.source else question.task.fingerprint
+        shown = CHARACTERS_PER_TOKEN * getattr(classifier, "max_demo_tokens", 0)
+        return self._batcher.submit(question.text, work, key=key, user=asker(), extra=shown)
+
+    def _timed(self, classifier: PromptClassifier, mode: str, texts: list[str]) -> list[Answer]:
         start = time.perf_counter()
-        prediction = classifier.classify([text])[0].to_dict()
-        return Answer(
-            label=prediction["label"],
-            probabilities=prediction["probabilities"],
-            mode=mode,
-            milliseconds=round(1000 * (time.perf_counter() - start), 1),
-            truncated=prediction["truncated"],
-            model=self.model.info.to_dict(),
-        )
+        predictions = [prediction.to_dict() for prediction in classifier.classify(texts)]
+        milliseconds = round(1000 * (time.perf_counter() - start), 1)
+        model = self.model.info.to_dict()
+        return [
+            Answer(
+                label=prediction["label"],
+                probabilities=prediction["probabilities"],
+                mode=mode,
+                milliseconds=milliseconds,
+                truncated=prediction["truncated"],
+                model=model,
+            )
+            for prediction in predictions
+        ]
 
     def _classifier(self, question: Question, mode: str) -> PromptClassifier:
         if reason := self.unavailable(mode, question.source):
@@ -299,7 +329,7 @@ class Service:
 
     def try_template(self, template: PromptTemplate, question: Question, mode: str) -> Answer:
         """Answer with another template, without calibration."""
-        return self._timed(self._with(template, question, mode), question.text, mode)
+        return self._timed(self._with(template, question, mode), mode, [question.text])[0]
 
     def _with(self, template: PromptTemplate, question: Question, mode: str) -> PromptClassifier:
         if reason := self.unavailable(mode, question.source):
@@ -339,5 +369,6 @@ class Service:
     def close(self) -> None:
         """Stop work in the background."""
         self._stop.set()
+        self._batcher.close()
         if self._warming is not None:
             self._warming.join(timeout=30)

@@ -1,4 +1,4 @@
-"""Who is asking: a secret token that the browser keeps, and the owner it stands for."""
+"""Who is asking: an address, or a secret token that the browser keeps and the owner it stands for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.context import LocalContext
 
 from promptclf.errors import PromptClfError
 from promptclf.store import new_token, owner_of
@@ -44,6 +45,17 @@ def owner(token: Any) -> str:
 def owner_or_none(token: Any) -> str | None:
     """The owner that a token stands for, or None: a page that is not yet loaded has none."""
     return owner_of(token) if isinstance(token, str) and _TOKEN.fullmatch(token) else None
+
+
+def asker() -> str:
+    """Who waits for the answer of this thread, so that people can take turns: a login name or an address.
+
+    A token will not do: whoever makes up a new one for each call would be many.
+    """
+    request = LocalContext.request.get(None)
+    if request is None:
+        return ""
+    return request.username or (request.client.host if request.client else "")
 
 
 def _secret(folder: Path) -> str:
