@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -50,7 +51,7 @@ class Variant:
 
     def order(self) -> str:
         """What its worker is told."""
-        keys = ("make", "arguments", "threads", "warm_up")
+        keys = ("make", "arguments", "warm_up")
         return json.dumps({key: getattr(self, key) for key in keys})
 
 
@@ -113,14 +114,16 @@ class Process:
         return self.answer()
 
     def end(self) -> None:
-        """Let it finish; it ends with its input."""
-        assert self.process.stdin is not None
-        try:
+        """Let it finish: it ends with its input."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with suppress(OSError):
             self.process.stdin.close()
+        try:
             self.process.wait(60)
-        except (OSError, subprocess.TimeoutExpired):
+        except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.process.stdout.close()
 
 
 def measure(

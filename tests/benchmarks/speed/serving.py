@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from benchmarks.speed import device
 from benchmarks.speed.runner import Group, Variant
 from benchmarks.speed.worker import Job
 from benchmarks.speed.workload import texts
@@ -60,11 +59,7 @@ class Calls(Job):
         self.folder.cleanup()
 
     def peak_memory(self) -> float:
-        with suppress(OSError):
-            status = Path(f"/proc/{self.server.pid}/status").read_text(encoding="ascii")
-            if found := re.search(r"VmHWM:\s+(\d+) kB", status):
-                return int(found[1]) / 2**10
-        return 0.0
+        return device.peak_memory(self.server.pid)
 
     def warm_up(self) -> None:
         asyncio.run(self._ask(self.texts[:WARM_TEXTS]))

@@ -12,6 +12,8 @@ import sys
 import time
 from typing import Any, TextIO
 
+from benchmarks.speed import device
+
 
 class Job:
     """What a variant makes: work, ready to be done again and again.
@@ -42,8 +44,6 @@ class Job:
 
     def peak_memory(self) -> float:
         """The most memory so far, in MiB."""
-        from benchmarks.speed import device
-
         return device.peak_memory()
 
     def close(self) -> None:
@@ -75,11 +75,6 @@ def main(order: dict[str, Any]) -> None:
 
 
 def work(order: dict[str, Any], answers: TextIO) -> None:
-    import torch
-
-    from benchmarks.speed import device
-
-    torch.set_num_threads(order["threads"])
     module, name = order["make"].split(":")
     job: Job = getattr(importlib.import_module(module), name)(**order["arguments"])
     try:

@@ -13,11 +13,8 @@ from typing import Any
 
 from promptclf import PromptTemplate, Task, load_dataset
 from promptclf.model import HFModel
-from promptclf.prefix import common_length
 from promptclf.prompt import Prompt
 from promptclf.task import Example
-from promptclf.tokenise import PromptEncoder
-from promptclf.trie import AnswerTrie
 
 TASKS = Path(__file__).parents[1] / "tasks"
 ONE_TOKEN = ("delivery", "refund", "payment", "invoice", "account", "complaint")
@@ -78,6 +75,9 @@ class Work:
         addition. Per token: two for each weight of the layers, and four for each layer, head and size
         of a head, times the tokens attended to. Where a token is predicted, the whole head counts.
         """
+        from promptclf.prefix import common_length
+        from promptclf.trie import AnswerTrie
+
         encoded = model.encode(self.prompts(count), self.answers)
         trie, shared = AnswerTrie(encoded.answers), common_length(encoded.prompts)
         config, embedded = model.module.config, model.module.get_input_embeddings().weight.numel()
@@ -116,10 +116,10 @@ def ordered() -> list[str]:
 def typical_first(items: list[str]) -> list[str]:
     """Items in an order of which any beginning has about the lengths of all (van der Corput 1935)."""
     by_length = sorted(dict.fromkeys(items), key=len)
-    bits = max(1, (len(by_length) - 1).bit_length())
-    # From the middle: the first text is of median length, not the shortest.
-    places = (int(f"{n:0{bits}b}"[::-1], 2) ^ (1 << (bits - 1)) for n in range(1 << bits))
-    return [by_length[i] for i in places if i < len(by_length)]
+    bits = len(by_length).bit_length() + 1
+    # The middle, the quarters, the eighths ...: numbers in binary, read from behind.
+    shares = (int(f"{n:0{bits}b}"[::-1], 2) / 2**bits for n in [*range(1, 2**bits), 0])
+    return [by_length[i] for i in dict.fromkeys(int(share * len(by_length)) for share in shares)]
 
 
 def rendered(tokenizer: Any, prompt: Prompt) -> str:
@@ -130,6 +130,8 @@ def rendered(tokenizer: Any, prompt: Prompt) -> str:
     ValueError
         If they would be other tokens than ours.
     """
+    from promptclf.tokenise import PromptEncoder
+
     messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     whole = str(text) + prompt.cue
