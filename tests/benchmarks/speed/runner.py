@@ -38,7 +38,7 @@ class Variant:
     rounds
         How many rounds at most, for the slowest; 0: all.
     warm_up
-        Whether to do the work once before the first round.
+        Whether to do some of the work before the first round.
     """
 
     name: str
@@ -141,8 +141,6 @@ def measure(
             result = {"items": variant.items, "threads": variant.threads, **workers[variant.name].answer()}
             if "facts" in result:
                 result["rounds"] = []
-            if "found" in result:
-                found[variant.name] = result.pop("found")
             results[variant.name] = result
         for number in range(rounds):
             # Each round begins with another variant: none always comes after the same one.

@@ -8,7 +8,6 @@ from benchmarks.speed.scoring import ours
 TEXTS = (10, 100, 1000)
 MANY_TEXTS = 10_000
 LABELS = {2: 32, 8: 32, 32: 32, 128: 8, 500: 4}  # and on how many texts
-WARM = 8
 
 
 def groups(full: bool) -> list[Group]:
@@ -20,13 +19,13 @@ def groups(full: bool) -> list[Group]:
             "texts",
             tuple(
                 # Hundreds of texts are rounds enough.
-                ours("zero-shot", count, f"{count:,} texts", warm=WARM, rounds=1 if count > 100 else 0)
+                ours("zero-shot", count, f"{count:,} texts", rounds=1 if count > 100 else 0)
                 for count in counts
             ),
         ),
         Group(
             "labels",
-            tuple(ours(f"labels-{count}", n, f"{count} labels", warm=1) for count, n in LABELS.items()),
+            tuple(ours(f"labels-{count}", n, f"{count} labels") for count, n in LABELS.items()),
         ),
         Group(
             "cores",

@@ -14,6 +14,7 @@ from promptclf import load_model
 
 PEERS = "benchmarks.speed.scoring_peers"
 TEXTS = 32
+WARM_TEXTS = 4
 
 
 class Ours(Job):
@@ -25,16 +26,12 @@ class Ours(Job):
         Forget the kept prefix before each round, so that its forward pass counts.
     epsilon
         1: only the arg-max is sure to be right.
-    warm
-        How many texts are scored before the first round; 0: all.
     """
 
-    def __init__(
-        self, work: str, texts: int, cold: bool = False, epsilon: float = 0.0, warm: int = 0
-    ) -> None:
+    def __init__(self, work: str, texts: int, cold: bool = False, epsilon: float = 0.0) -> None:
         self.model = load_model()
         self.prompts, self.answers = Work(work).prompts(texts), Work(work).answers
-        self.cold, self.epsilon, self.warm = cold, epsilon, warm or texts
+        self.cold, self.epsilon = cold, epsilon
         tokens, operations = Work(work).needed(self.model, texts)
         self.facts = {"needed_tokens": tokens, "needed_gflop": operations / 1e9}
         self.counter = TokenCounter(self.model.module)
@@ -47,16 +44,15 @@ class Ours(Job):
         if self.cold:
             self.model.engine.forget(None)
 
-    def warm_up(self) -> list[list[float]]:
-        return self._score(self.warm)
+    def warm_up(self) -> None:
+        self._score(WARM_TEXTS)
 
     def run(self) -> list[list[float]]:
-        return self._score(len(self.prompts))
-
-    def _score(self, count: int) -> list[list[float]]:
-        scores = self.model.score(self.prompts[:count], self.answers, epsilon=self.epsilon)
-        found: list[list[float]] = scores.tolist()
+        found: list[list[float]] = self._score(len(self.prompts)).tolist()
         return found
+
+    def _score(self, count: int) -> Any:
+        return self.model.score(self.prompts[:count], self.answers, epsilon=self.epsilon)
 
 
 class Peak(Job):

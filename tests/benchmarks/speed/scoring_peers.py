@@ -39,6 +39,16 @@ class Peer(Job):
     def processed(self) -> int:  # type: ignore[override]
         return self.counter.tokens
 
+    def warm_up(self) -> None:
+        self.answer(1)
+
+    def run(self) -> Any:
+        return self.answer(len(self.texts))
+
+    def answer(self, count: int) -> Any:
+        """Answer the first `count` texts."""
+        raise NotImplementedError
+
 
 class Decision(Peer):
     """The "decision" pipeline of ``transformers``: a letter for each label, one text at a time."""
@@ -52,8 +62,8 @@ class Decision(Peer):
         choice = {"type": "choice", "instructions": "Choose the label that fits the text best."}
         self.questions = {"label": {**choice, "criteria": criteria}}
 
-    def run(self) -> None:
-        for text in self.texts:
+    def answer(self, count: int) -> None:
+        for text in self.texts[:count]:
             self.pipe({"state": f"Text: {text}", "questions": self.questions})
 
 
@@ -70,8 +80,9 @@ class LmEval(Peer):
         pairs = itertools.product(strings, self.work.answers)
         self.requests = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(pairs)]
 
-    def run(self) -> list[list[float]]:
-        found = [value for value, _ in self.lm.loglikelihood(self.requests, disable_tqdm=True)]
+    def answer(self, count: int) -> list[list[float]]:
+        some = self.requests[: count * len(self.labels)]
+        found = [value for value, _ in self.lm.loglikelihood(some, disable_tqdm=True)]
         return [list(row) for row in zip(*[iter(found)] * len(self.labels), strict=True)]
 
 
@@ -83,8 +94,8 @@ class Generate(Peer):
         encoder = PromptEncoder(self.tokenizer)
         self.prompts = [encoder.prompt(prompt) for prompt in self.work.prompts(texts)]
 
-    def run(self) -> None:
-        for prompt in self.prompts:
+    def answer(self, count: int) -> None:
+        for prompt in self.prompts[:count]:
             ids = torch.tensor([prompt], device=self.model.device)
             self.model.generate(
                 input_ids=ids,
@@ -109,8 +120,8 @@ class Skorch(Peer):
     def prepare(self) -> None:
         self.classifier.clear_model_cache()
 
-    def run(self) -> None:
-        self.classifier.predict_proba(self.texts)
+    def answer(self, count: int) -> None:
+        self.classifier.predict_proba(self.texts[:count])
 
 
 class LlamaCpp(Job):

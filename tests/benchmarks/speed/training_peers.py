@@ -32,6 +32,7 @@ class Peer(Job):
         prompts = [encode.prompt(prompt) for prompt in self.prompts]
         self.rows = list(zip(prompts, encode.answers(self.prompts[0], self.answers), strict=True))
         self.folder = tempfile.TemporaryDirectory()
+        self.first_loss: float | None = None
 
     @property
     def processed(self) -> int:  # type: ignore[override]
@@ -61,17 +62,15 @@ class Peer(Job):
     def prepare(self) -> None:
         self.next = self.trainer(len(self.rows))
 
-    def warm_up(self) -> float:
-        """One step; its loss."""
-        return self._train(self.trainer(BATCH))
-
-    def run(self) -> float:
-        return self._train(self.next)
-
-    @staticmethod
-    def _train(trainer: Any) -> float:
+    def warm_up(self) -> None:
+        trainer = self.trainer(BATCH)
         trainer.train()
-        return float(trainer.state.log_history[0]["loss"])
+        self.first_loss = float(trainer.state.log_history[0]["loss"])
+
+    def run(self) -> float | None:
+        """The loss of the very first step, on the first `BATCH` rows."""
+        self.next.train()
+        return self.first_loss
 
 
 class HfTrainer(Peer):

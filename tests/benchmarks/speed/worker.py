@@ -38,9 +38,9 @@ class Job:
         """Do the work. What it returns the first time (JSON values) is given to `Group.checks`."""
         raise NotImplementedError
 
-    def warm_up(self) -> Any:
-        """What is done once before the first round; its result counts as the first one of `run`."""
-        return self.run()
+    def warm_up(self) -> None:
+        """What is done before the first round, so that work which is done only once is in none."""
+        self.run()
 
     def peak_memory(self) -> float:
         """The most memory so far, in MiB."""
@@ -79,21 +79,19 @@ def work(order: dict[str, Any], answers: TextIO) -> None:
     job: Job = getattr(importlib.import_module(module), name)(**order["arguments"])
     try:
         loaded = job.peak_memory()
-        found = {}
-        if order["warm_up"]:  # what is done only once, such as filling a cache, is then in no round
+        if order["warm_up"]:
             job.prepare()
-            found = {"found": job.warm_up()}
+            job.warm_up()
         device.forget_peak_memory()
-        say(answers, loaded_mb=loaded, facts=job.facts, **found)
-        for _ in sys.stdin:
+        say(answers, loaded_mb=loaded, facts=job.facts)
+        for number, _ in enumerate(sys.stdin):
             job.prepare()
             before = job.processed
             wall, cpu = time.perf_counter(), device.clock()
-            result = job.run()
+            found = job.run()
             cpu, wall = device.clock() - cpu, time.perf_counter() - wall
             tokens, peak = job.processed - before, job.peak_memory()
-            first = {} if found else {"found": result}
-            found = found or first
+            first = {} if number else {"found": found}
             say(answers, cpu=cpu, wall=wall, tokens=tokens, peak_mb=peak, facts=job.facts, **first)
     finally:
         job.close()
