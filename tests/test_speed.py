@@ -161,3 +161,37 @@ def test_texts_and_labels_are_distinct() -> None:
     assert len(set(workload.labels(500))) == 500
     assert workload.labels(2) == ("parcel late", "card lost")
     assert len(workload.Work("banking77").task.labels) == 77
+
+
+# ---- tables -------------------------------------------------------------------------------------
+
+
+def measured(group: str) -> dict[str, Any]:
+    """A made-up result in which every variant of the tables was measured."""
+    names = {name for row in table.ROWS for name in (row.ours, row.other) if name}
+    names |= {f"{n:,} texts" for n in table.TEXTS} | {f"{n} labels" for n in table.LABELS}
+    facts = {"needed_gflop": 5.0, "needed_tokens": 100, "peak_gflops": 10.0}
+    this = {"seconds": 2.0, "tokens": 120, "peak_mb": 1000.0, "facts": facts}
+    variants = {name: {"items": 4, "rounds": [this, this]} for name in (*names, "peak")}
+    kind = {"device": "a CPU", "cores": 2, "dtype": "float32", "versions": {"torch": "2"}}
+    return {"variants": variants, "checks": {"lm_eval_difference": 2e-5}, "machine": kind}
+
+
+def test_tables_show_figures() -> None:
+    targets = table.targets(measured).splitlines()
+    assert len(targets) == 2 + len(table.ROWS)
+    assert {line.count("|") for line in targets} == {9}
+    assert any(
+        "matrix-product peak | zero-shot | 65 % | 80 % | 25 % | no | 4 | 1,000 |" in t for t in targets
+    )
+    assert "| 8 labels | 2.00 | 25 | 50 |" in table.growth(measured)
+    assert "| 10,000 texts | not measured |  |  |" in table.growth(measured)
+    details = table.details(measured)
+    assert "| labels | 8 labels | 4 | 2 (2 to 2) | 120 | 100 | 50 | 2.5 | 25 % | 1,000 |" in details
+    assert table.machine(measured) == "Measured on: a CPU, 2 cores, float32, torch 2."
+
+
+def test_log_likelihoods_are_compared_in_float32_only() -> None:
+    some = measured("zero-shot")
+    some["machine"]["dtype"] = "bfloat16"
+    assert table.same_scores("zero-shot").cells(lambda group: some)[4].endswith("this is bfloat16")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import benchmarks.speed
 from benchmarks.speed import runner, table
 
-ROUNDS, FULL_ROUNDS = 3, 7
+FULL_ROUNDS = 5
 
 
 def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> int:
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> 
         "python -m benchmarks.speed", description=benchmarks.speed.__doc__, formatter_class=layout
     )
     parser.add_argument("--full", action="store_true", help="more texts, labels and rounds")
-    parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS}, with --full {FULL_ROUNDS}")
+    parser.add_argument("--rounds", type=int, help=f"default: 2 or 3, with --full {FULL_ROUNDS}")
     parser.add_argument("--only", nargs="*", metavar="GROUP", help="groups; default: all")
     parser.add_argument("--table", action="store_true", help="print the tables and stop")
     args = parser.parse_args(argv)
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> 
             continue
         start = time.monotonic()
         note(f"{group.name}:")
-        result = runner.measure(group, args.rounds or (FULL_ROUNDS if args.full else ROUNDS), note)
+        result = runner.measure(group, args.rounds or (FULL_ROUNDS if args.full else None), note)
         runner.save({**result, "machine": device.machine(), "minutes": (time.monotonic() - start) / 60})
     note(table.everything())
     return 0

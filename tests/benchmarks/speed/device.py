@@ -26,7 +26,9 @@ def dtype() -> Any:
     """What peers load their weights as: what `load_model` would take."""
     import torch
 
-    return torch.bfloat16 if name() == "cuda" else torch.float32
+    if name() == "cpu":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
 def clock() -> float:

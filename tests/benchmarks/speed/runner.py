@@ -63,6 +63,8 @@ class Group:
     ----------
     clock
         "cpu" (which is the time of the finished device where models do not run on the CPU) or "wall".
+    rounds
+        How many, if nobody says.
     checks
         What variants returned (by name) -> figures to keep beside the times, such as a difference.
     """
@@ -70,6 +72,7 @@ class Group:
     name: str
     variants: tuple[Variant, ...]
     clock: Literal["cpu", "wall"] = "cpu"
+    rounds: int = 3
     checks: Callable[[dict[str, Any]], dict[str, float]] = lambda found: {}
 
 
@@ -128,7 +131,7 @@ class Process:
 
 def measure(
     group: Group,
-    rounds: int,
+    rounds: int | None = None,
     note: Callable[[str], None] = print,
     start: Callable[[Variant], Any] = Process,
 ) -> Result:
@@ -142,7 +145,7 @@ def measure(
             if "facts" in result:
                 result["rounds"] = []
             results[variant.name] = result
-        for number in range(rounds):
+        for number in range(rounds or group.rounds):
             # Each round begins with another variant: none always comes after the same one.
             turn = number % len(group.variants)
             for variant in group.variants[turn:] + group.variants[:turn]:

@@ -136,8 +136,9 @@ def groups(full: bool) -> list[Group]:
                 ours("banking77", name="ours, arg-max only", epsilon=1.0),
                 PEAK,
                 # One text takes minutes.
-                peer("lm-eval", "LmEval", "banking77", more, rounds=2, warm_up=False),
+                peer("lm-eval", "LmEval", "banking77", 1, rounds=3 if full else 1, warm_up=False),
             ),
+            rounds=2,
             checks=agreement,
         ),
     ]

@@ -151,6 +151,7 @@ class LlamaCpp(Job):
             n_ubatch=512,
             n_threads=1,
             n_threads_batch=1,
+            n_gpu_layers=0 if device.name() == "cpu" else -1,
             verbose=False,
         )
         self.llama.eval(prompts[0][:shared])

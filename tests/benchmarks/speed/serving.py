@@ -113,9 +113,10 @@ def groups(full: bool) -> list[Group]:
             f"serving-{mode}" if mode != "lora" else "serving",
             (
                 calls("200 at once", 200, 200, mode),
-                calls("one at a time", 200 if full else 50, 1, mode),
+                calls("one at a time", 200 if full else 25, 1, mode),
             ),
             clock="wall",
+            rounds=2,
         )
         for mode in (("lora", "zero-shot") if full else ("lora",))
     ]

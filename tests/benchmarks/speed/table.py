@@ -108,6 +108,8 @@ def difference(result: Result | None) -> Spread:
     """The largest difference of a log-likelihood from that of lm-evaluation-harness."""
     variant(result, "lm-eval")
     assert result is not None
+    if (kind := result["machine"]["dtype"]) != "float32":
+        raise NoFigureError(f"asked of float32 only, this is {kind}")
     return Spread.of([result["checks"]["lm_eval_difference"]])
 
 
@@ -246,8 +248,12 @@ def growth(look: Look = saved) -> str:
 
 
 def details(look: Look = saved) -> str:
-    """Every variant's rate, tokens, operations and memory."""
-    head = ["group", "variant", "texts", "texts/s", "tokens", "needed", "GFLOP/s", "of peak", "peak MiB"]
+    """Every variant's rate, operations and memory; tokens that it processed, and those that are needed.
+
+    What is needed is said by `Work.needed`, for training by `training.facts`.
+    """
+    head = ["group", "variant", "texts", "texts/s", "tokens", "needed", "needed/s", "GFLOP/s", "of peak"]
+    head += ["peak MiB"]
     lines = [_detail(group, name, look) for group in GROUPS for name in _names(look(group))]
     return markdown(head, lines, left=2)
 
@@ -261,17 +267,19 @@ def _detail(group: str, name: str, look: Look) -> list[str]:
     try:
         found = variant(result, name)
     except NoFigureError as why:
-        return [group, name, str(why), *[""] * 6]
+        return [group, name, str(why), *[""] * 7]
     rounds = found["rounds"]
     rate = Spread.of(rates(result, name))
     needed = rounds[0]["facts"]
     cells = [group, name, f"{found['items']:,}", f"{rate.middle:.3g} ({rate.least:.3g} to {rate.most:.3g})"]
-    cells += [f"{rounds[0]['tokens']:,}" if rounds[0]["tokens"] else "", "", "", ""]
+    cells += [f"{rounds[0]['tokens']:,}" if rounds[0]["tokens"] else "", "", "", "", ""]
     if "needed_gflop" in needed:
-        speed = Spread.of([this["facts"]["needed_gflop"] / this["seconds"] for this in rounds]).middle
-        cells[5], cells[6] = f"{needed['needed_tokens']:,}", f"{speed:,.1f}"
+        middle = Spread.of([this["seconds"] for this in rounds]).middle
+        cells[5] = f"{needed['needed_tokens']:,}"
+        cells[6] = f"{needed['needed_tokens'] / middle:,.0f}"
+        cells[7] = f"{needed['needed_gflop'] / middle:,.1f}"
         if result and "peak" in result["variants"]:
-            cells[7] = f"{100 * fraction(result, name).middle:.0f} %"
+            cells[8] = f"{100 * fraction(result, name).middle:.0f} %"
     return [*cells, f"{peak_memory(result, name):,.0f}"]
 
 

@@ -175,21 +175,23 @@ def groups(full: bool) -> list[Group]:
                 peer("HF Trainer, padded to 128", "HfTrainer", rows // 2, pad_to=128),
                 peer("TRL SFTTrainer", "Trl", rows // 2),
             ),
+            rounds=2,
             checks=same_loss,
         ),
         Group(
             "training-prefix",
             (
-                ours("ours", 4 * few, prefix=True),
+                ours("ours", 2 * few, prefix=True),
                 Variant(
                     "prefix repeated",
                     f"{PEERS}:Plain",
                     few,
                     {"rows": few},
-                    rounds=2,
+                    rounds=3 if full else 1,
                     warm_up=False,  # a step takes a minute
                 ),
             ),
+            rounds=2,
             checks=same_loss,
         ),
     ]
