@@ -188,7 +188,9 @@ def test_tables_show_figures() -> None:
     assert "| 10,000 texts | not measured |  |  |" in table.growth(measured)
     details = table.details(measured)
     assert "| labels | 8 labels | 4 | 2 (2 to 2) | 120 | 100 | 50 | 2.5 | 25 % | 1,000 |" in details
-    assert table.machine(measured) == "Measured on: a CPU, 2 cores, float32, torch 2."
+    assert table.machine(measured) == (
+        "Measured on: a CPU, 2 cores, float32, torch 2. Matrix-product peak: 10 GFLOP/s (10 to 10)."
+    )
 
 
 def test_log_likelihoods_are_compared_in_float32_only() -> None:

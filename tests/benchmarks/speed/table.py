@@ -284,14 +284,24 @@ def _detail(group: str, name: str, look: Look) -> list[str]:
 
 
 def machine(look: Look = saved) -> str:
-    """What it was measured on."""
-    found = [result["machine"] for group in GROUPS if (result := look(group))]
-    if not found:
+    """What it was measured on, and the matrix-product peak of all rounds."""
+    results = [result for group in GROUPS if (result := look(group))]
+    if not results:
         return ""
     kinds = {
-        f"{m['device']}, {m['cores']} cores, {m['dtype']}, torch {m['versions']['torch']}" for m in found
+        f"{m['device']}, {m['cores']} cores, {m['dtype']}, torch {m['versions']['torch']}"
+        for m in (result["machine"] for result in results)
     }
-    return "Measured on: " + "; ".join(sorted(kinds)) + "."
+    peaks = [
+        this["facts"]["peak_gflops"]
+        for result in results
+        for this in result["variants"].get("peak", {}).get("rounds", [])
+    ]
+    text = "Measured on: " + "; ".join(sorted(kinds)) + "."
+    if peaks:
+        peak = Spread.of(peaks)
+        text += f" Matrix-product peak: {peak.middle:,.0f} GFLOP/s ({peak.least:,.0f} to {peak.most:,.0f})."
+    return text
 
 
 def readme(look: Look = saved) -> str:

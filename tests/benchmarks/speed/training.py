@@ -38,11 +38,9 @@ class Ours(Job):
     def __init__(self, rows: int, prefix: bool = False, whole: bool = False) -> None:
         super().__init__()
         self.model = load_model()
-        encode = self.model.encoder
-        prompts, answers = material(rows, prefix)
         self.rows = [
-            (ids := [*encode.prompt(prompt), *answer], len(ids) - 1 if whole else len(answer))
-            for prompt, answer in zip(prompts, encode.answers(prompts[0], answers), strict=True)
+            ([*prompt, *answer], len(prompt) + len(answer) - 1 if whole else len(answer))
+            for prompt, answer in tokens(self.model.encoder, *material(rows, prefix))
         ]
         self.counter = TokenCounter(self.model.module)
         self.adapter: str | None = None
@@ -128,6 +126,13 @@ def material(rows: int, prefix: bool) -> tuple[list[Any], list[str]]:
     template = PromptTemplate.load("completion")
     texts = [prompt.messages[-1].content for prompt in work.prompts(rows)]
     return [template.render(work.task, text.removeprefix("Text: ")) for text in texts], answers
+
+
+def tokens(encoder: Any, prompts: list[Any], answers: list[str]) -> list[tuple[list[int], list[int]]]:
+    """Token ids of each prompt and of the answer after it."""
+    different = list(dict.fromkeys(answers))
+    known = dict(zip(different, encoder.answers(prompts[0], different), strict=True))
+    return [(encoder.prompt(prompt), known[answer]) for prompt, answer in zip(prompts, answers, strict=True)]
 
 
 def facts(model: HFModel, rows: list[list[int]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from benchmarks.speed import device
-from benchmarks.speed.training import BATCH, RATE, lora_config, material
+from benchmarks.speed.training import BATCH, RATE, lora_config, material, tokens
 from benchmarks.speed.worker import Job, TokenCounter
 from promptclf.embedded import embedded_folder
 from promptclf.tokenise import PromptEncoder
@@ -27,10 +27,8 @@ class Peer(Job):
         self.tokenizer.padding_side = "right"
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=device.dtype()).to(device.name())
         self.counter = TokenCounter(self.model)
-        encode = PromptEncoder(self.tokenizer)
         self.prompts, self.answers = material(rows, prefix)
-        prompts = [encode.prompt(prompt) for prompt in self.prompts]
-        self.rows = list(zip(prompts, encode.answers(self.prompts[0], self.answers), strict=True))
+        self.rows = tokens(PromptEncoder(self.tokenizer), self.prompts, self.answers)
         self.folder = tempfile.TemporaryDirectory()
         self.first_loss: float | None = None
 
