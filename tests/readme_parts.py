@@ -29,11 +29,17 @@ def compare_part() -> str:
 def main() -> None:
     sys.path[:0] = [str(HERE), str(HERE.parent)]
     from benchmarks.quality import table
+    from benchmarks.speed.table import readme as speed
     from readme_help import all_help
 
     readme = HERE.parent / "README.md"
     text = readme.read_text(encoding="utf-8")
-    parts = {"help": f"```\n{all_help()}```\n", "quality": table() + "\n", "compare": compare_part()}
+    parts = {
+        "help": f"```\n{all_help()}```\n",
+        "quality": table() + "\n",
+        "speed": speed(),
+        "compare": compare_part(),
+    }
     for name, part in parts.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = pattern.sub(lambda match, part=part: match[1] + part + match[2], text)  # type: ignore[misc]

@@ -46,6 +46,12 @@ def test_quality_table_is_current() -> None:
     assert section("quality") == table() + "\n", "run: python tests/readme_parts.py"
 
 
+def test_speed_table_is_current() -> None:
+    from benchmarks.speed.table import readme
+
+    assert section("speed") == readme(), "run: python tests/readme_parts.py"
+
+
 def test_compare_table_is_current() -> None:
     from readme_parts import compare_part
 

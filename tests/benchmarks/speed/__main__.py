@@ -1,0 +1,48 @@
+"""The command: see the package."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+import benchmarks.speed
+from benchmarks.speed import runner, table
+
+FULL_ROUNDS = 5
+
+
+def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> int:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.speed", description=benchmarks.speed.__doc__, formatter_class=layout
+    )
+    parser.add_argument("--full", action="store_true", help="more texts, labels and rounds")
+    parser.add_argument("--rounds", type=int, help=f"default: 2 or 3, with --full {FULL_ROUNDS}")
+    parser.add_argument("--only", nargs="*", metavar="GROUP", help="groups; default: all")
+    parser.add_argument("--table", action="store_true", help="print the tables and stop")
+    args = parser.parse_args(argv)
+    if args.table:
+        note(table.everything())
+        return 0
+    from benchmarks.speed import device, scaling, scoring, serving, training
+
+    known = [g for part in (scoring, training, serving, scaling) for g in part.groups(args.full)]
+    names = [group.name for group in known]
+    if unknown := [name for name in args.only or [] if name not in names]:
+        parser.error(f"no group {unknown[0]!r}; there are {', '.join(names)}")
+    for group in known:
+        if args.only is not None and group.name not in args.only:
+            continue
+        start = time.monotonic()
+        note(f"{group.name}:")
+        result = runner.measure(group, args.rounds or (FULL_ROUNDS if args.full else None), note)
+        runner.save({**result, "machine": device.machine(), "minutes": (time.monotonic() - start) / 60})
+    note(table.everything())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.exit(main())

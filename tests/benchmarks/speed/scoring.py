@@ -1,0 +1,144 @@
+"""Scoring labels: ours, and what people use today."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.speed import device
+from benchmarks.speed.runner import Group, Variant
+from benchmarks.speed.worker import Job, TokenCounter
+from benchmarks.speed.workload import Work
+from promptclf import load_model
+
+PEERS = "benchmarks.speed.scoring_peers"
+TEXTS = 32
+WARM_TEXTS = 4
+
+
+class Ours(Job):
+    """`HFModel.score`: log-likelihoods of all labels after each prompt.
+
+    Parameters
+    ----------
+    cold
+        Forget the kept prefix before each round, so that its forward pass counts.
+    epsilon
+        1: only the arg-max is sure to be right.
+    """
+
+    def __init__(self, work: str, texts: int, cold: bool = False, epsilon: float = 0.0) -> None:
+        self.model = load_model()
+        self.prompts, self.answers = Work(work).prompts(texts), Work(work).answers
+        self.cold, self.epsilon = cold, epsilon
+        tokens, operations = Work(work).needed(self.model, texts)
+        self.facts = {"needed_tokens": tokens, "needed_gflop": operations / 1e9}
+        self.counter = TokenCounter(self.model.module)
+
+    @property
+    def processed(self) -> int:  # type: ignore[override]
+        return self.counter.tokens
+
+    def prepare(self) -> None:
+        if self.cold:
+            self.model.engine.forget(None)
+
+    def warm_up(self) -> None:
+        self._score(WARM_TEXTS)
+
+    def run(self) -> list[list[float]]:
+        found: list[list[float]] = self._score(len(self.prompts)).tolist()
+        return found
+
+    def _score(self, count: int) -> Any:
+        return self.model.score(self.prompts[:count], self.answers, epsilon=self.epsilon)
+
+
+class Peak(Job):
+    """The matrix-product peak, measured beside the others in every round."""
+
+    def run(self) -> None:
+        self.facts = {"peak_gflops": device.matrix_product_peak()}
+
+
+def ours(
+    work: str, texts: int = TEXTS, name: str = "ours", rounds: int = 0, threads: int = 1, **options: Any
+) -> Variant:
+    """A variant of ours, with options of `Ours`."""
+    arguments = {"work": work, "texts": texts, **options}
+    make = "benchmarks.speed.scoring:Ours"
+    return Variant(name, make, texts, arguments, threads=threads, rounds=rounds)
+
+
+def peer(name: str, make: str, work: str, texts: int, **options: Any) -> Variant:
+    """A variant of `scoring_peers`."""
+    return Variant(name, f"{PEERS}:{make}", texts, {"work": work, "texts": texts}, **options)
+
+
+PEAK = Variant("peak", "benchmarks.speed.scoring:Peak", 1)
+
+
+def agreement(found: dict[str, Any]) -> dict[str, float]:
+    """How far log-likelihoods are from those of lm-evaluation-harness, and whether the arg-max is."""
+    checks: dict[str, float] = {}
+    mine = np.array(found.get("ours", []))
+    for name, key in (("lm-eval", "lm_eval"), ("ours, arg-max only", "argmax_only")):
+        if name in found and len(mine):
+            theirs = np.array(found[name])
+            rows = min(len(mine), len(theirs))
+            equal = mine[:rows].argmax(axis=1) == theirs[:rows].argmax(axis=1)
+            checks[f"{key}_same_argmax"] = float(equal.mean())
+            checks[f"{key}_difference"] = float(np.abs(mine[:rows] - theirs[:rows]).max())
+    return checks
+
+
+def groups(full: bool) -> list[Group]:
+    """All groups; `full` gives slow peers more texts."""
+    more = 4 if full else 1
+    return [
+        Group(
+            "zero-shot",
+            (
+                ours("zero-shot"),
+                ours("zero-shot", name="ours, prefix included", cold=True),
+                PEAK,
+                peer("decision", "Decision", "zero-shot", 8 * more),
+                peer("lm-eval", "LmEval", "zero-shot", 8 * more),
+                peer("generate", "Generate", "zero-shot", 8 * more),
+                peer("skorch", "Skorch", "zero-shot", 4 * more),
+                peer("llama.cpp Q4_0", "LlamaCpp", "zero-shot", TEXTS),
+            ),
+            checks=agreement,
+        ),
+        Group(
+            "short-labels",
+            (
+                ours("short-labels", name="ours, prefix included", cold=True),
+                peer("decision", "Decision", "short-labels", 8 * more),
+            ),
+        ),
+        Group(
+            "few-shot",
+            (
+                ours("few-shot"),
+                ours("few-shot", 2 * more, name="ours, same texts"),
+                PEAK,
+                peer("lm-eval", "LmEval", "few-shot", 2 * more),
+                peer("generate", "Generate", "few-shot", 2 * more),
+            ),
+            checks=agreement,
+        ),
+        Group(
+            "banking77",
+            (
+                ours("banking77"),
+                ours("banking77", name="ours, arg-max only", epsilon=1.0),
+                PEAK,
+                # One text takes minutes.
+                peer("lm-eval", "LmEval", "banking77", 1, rounds=3 if full else 1, warm_up=False),
+            ),
+            rounds=2,
+            checks=agreement,
+        ),
+    ]
