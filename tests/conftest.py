@@ -27,10 +27,10 @@ from promptclf.task import Example, Task
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from browser import App
     from live import Live
     from promptclf.data import Dataset
     from promptclf.model import HFModel
+    from serving import App
 
 # The same texts in every run; a machine that is busy is not a failure.
 settings.register_profile("promptclf", derandomize=True, deadline=None, database=None)
@@ -237,7 +237,7 @@ def _without_browser(reason: str) -> NoReturn:
 @pytest.fixture(scope="session")
 def app(embedded: HFModel, promptclf_home: Path) -> Iterator[App]:
     """The whole app on a server of its own, with the embedded model."""
-    from browser import keep_a_prior, serve
+    from serving import keep_a_prior, serve
 
     keep_a_prior(embedded)
     with serve(promptclf_home) as (app, *_):

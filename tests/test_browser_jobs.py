@@ -10,10 +10,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from browser import App, Visit, visiting
+from browser import Visit, visiting
 from live import until
 from promptclf.store import Job
 from promptclf.task import PACKAGED_TASKS
+from serving import App
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration, pytest.mark.slow]
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from browser import PHONE, TABS, WIDE, App, Visit, visiting
+from browser import PHONE, TABS, WIDE, Visit, visiting
 from promptclf.ui.words import WORDS
+from serving import App
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration, pytest.mark.slow]
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Download, Locator, Page, expect
 
-from browser import App, Visit, visiting
+from browser import Visit, visiting
 from promptclf.task import Task
+from serving import App
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration, pytest.mark.slow]
 
