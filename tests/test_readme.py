@@ -58,6 +58,26 @@ def test_compare_table_is_current() -> None:
     assert section("compare") == compare_part(), "run: python tests/readme_parts.py"
 
 
+def test_the_chinese_readme_has_the_same_code_and_figures() -> None:
+    from readme_parts import FENCED, chinese, shared_blocks
+
+    text = (ROOT / "README.zh.md").read_text(encoding="utf-8")
+    assert FENCED.findall(text) == shared_blocks(README), "run: python tests/readme_parts.py"
+    assert text == chinese(text, README), "run: python tests/readme_parts.py"
+    assert "](README.zh.md)" in README and "](README.md)" in text
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
+def test_what_is_linked_is_there(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^):]+)\)", text):
+        path, _, anchor = target.partition("#")
+        assert (ROOT / path).exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, target
+
+
 def test_every_module_is_in_the_file_tree() -> None:
     tree = README.split("## How the code is arranged")[1].split("```")[1]
     for path in (ROOT / "promptclf").glob("*.py"):

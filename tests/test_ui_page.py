@@ -255,7 +255,7 @@ def test_a_conversation_is_bounded() -> None:
 
 
 def test_the_page_asks_no_other_machine() -> None:
-    for path in [*UI.rglob("*.css"), *UI.glob("*.js")]:
+    for path in [*UI.rglob("*.css"), *UI.rglob("*.js")]:
         text = path.read_text(encoding="utf-8")
         for outside in ("http:", "https:", "@import", "url(", "eval("):
             assert outside not in text, path.name

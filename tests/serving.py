@@ -1,0 +1,70 @@
+"""The app as people run it: ``promptclf serve`` in a process of its own, with the embedded model."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from promptclf.classifier import ZeroShotClassifier
+from promptclf.data import load_dataset
+from promptclf.model import HFModel
+from promptclf.store import Store
+from promptclf.ui.core.service import Service
+
+ROOT = Path(__file__).parent.parent
+START_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class App:
+    """A running server: its address, the line that it printed, and the store behind it."""
+
+    address: str
+    line: str
+    store: Store
+
+
+@contextmanager
+def serve(home: Path, *arguments: str) -> Iterator[tuple[App, subprocess.Popen[str], Path]]:
+    """``promptclf serve`` with `home` as its home, until the block ends, and the file with its errors."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "promptclf", "serve", "--port", str(port), *arguments]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+    environment |= {"PROMPTCLF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    errors = home / "stderr"
+    with errors.open("w") as told:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=told, text=True, env=environment
+        )
+    store = Store(home / "app")
+    with process:
+        too_late = threading.Timer(START_SECONDS, process.kill)
+        too_late.start()
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, errors.read_text()
+            too_late.cancel()
+            yield App(f"http://127.0.0.1:{port}", line, store), process, errors
+        finally:
+            too_late.cancel()
+            store.close()
+            process.kill()
+
+
+def keep_a_prior(model: HFModel) -> None:
+    """A prior from a few texts, where the server looks for one: estimating it takes minutes."""
+    data = load_dataset("support")
+    classifier = ZeroShotClassifier(data.task, model, calibration="prior", truncate=True)
+    folder = Service(model).ready.prior_folder(data)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    classifier.fit([example.text for example in data.train[:8]]).save_pretrained(folder)
