@@ -2,7 +2,8 @@
 
 Three ways to choose: the same random examples for every text, or for each text the most similar
 ones, by TF-IDF or by the model's own embeddings (Liu et al. 2021, arXiv:2101.06804). "auto" tries
-all of them by cross-validation on the training texts.
+all of them by cross-validation on the training texts, and several random sets, since which examples
+are shown moves accuracy by tens of points (Zhao et al. 2021, arXiv:2102.09690).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +25,14 @@ from promptclf.classifier import PRIOR_TEXTS, PromptClassifier, Text, check_labe
 from promptclf.errors import DataError
 from promptclf.model import LanguageModel
 from promptclf.prompt import PromptTemplate
+from promptclf.selection import (
+    EmbeddingSelector,
+    RandomSelector,
+    Selector,
+    TfidfSelector,
+    example_text,
+    make_example,
+)
 from promptclf.task import Example, Task
 
 logger = logging.getLogger(__name__)
@@ -33,83 +42,7 @@ CV_TEXTS = 192
 NEAREST_SHOTS = 8
 RANDOM_SHOTS = 4
 CALIBRATIONS = ("none", "prior")
-BLOCK_CELLS = 2**22  # similarities of texts and examples held at once
-
-
-class Selector(Protocol):
-    """Chooses examples from a pool; made anew for every pool."""
-
-    def choose(self, texts: Sequence[Text]) -> list[list[Example]]:
-        """The examples to show before each text, the most telling one last."""
-
-
-class RandomSelector:
-    """The same examples for every text: balanced over labels, interleaved, drawn by a seed."""
-
-    def __init__(self, pool: Sequence[Example], costs: Sequence[int], shots: int, budget: int, seed: int):
-        rng = random.Random(seed)
-        by_label: dict[str, list[int]] = {}
-        for index in rng.sample(range(len(pool)), len(pool)):
-            by_label.setdefault(pool[index].label, []).append(index)
-        labels = rng.sample(sorted(by_label), len(by_label))
-        rounds = max(map(len, by_label.values()), default=0)
-        # Round after round through the labels: neighbours differ, and no label leads.
-        order = [by_label[label][r] for r in range(rounds) for label in labels if r < len(by_label[label])]
-        self.examples = [pool[index] for index in _within(order, costs, shots, budget)]
-
-    def choose(self, texts: Sequence[Text]) -> list[list[Example]]:
-        return [self.examples] * len(texts)
-
-
-class TfidfSelector:
-    """For each text the most similar examples by TF-IDF cosine, the nearest last."""
-
-    def __init__(self, pool: Sequence[Example], costs: Sequence[int], shots: int, budget: int):
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        self.pool, self.costs, self.shots, self.budget = pool, costs, shots, budget
-        # Character n-grams inside words: they also hold for misspellings and for Chinese.
-        self.vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True)
-        texts = [joined(example_text(e)).strip() or "-" for e in pool]  # no n-gram at all is an error
-        self.vectors = self.vectorizer.fit_transform(texts)
-
-    def choose(self, texts: Sequence[Text]) -> list[list[Example]]:
-        nearest: list[list[Example]] = []
-        size = max(1, BLOCK_CELLS // len(self.pool))
-        for start in range(0, len(texts), size):
-            block = [joined(text) for text in texts[start : start + size]]
-            similar = (self.vectorizer.transform(block) @ self.vectors.T).toarray()
-            nearest += map(self._nearest, similar)
-        return nearest
-
-    def _nearest(self, similarity: NDArray[Any]) -> list[Example]:
-        order = np.argsort(-similarity, kind="stable")[: 4 * self.shots].tolist()
-        return [self.pool[i] for i in reversed(_within(order, self.costs, self.shots, self.budget))]
-
-
-class EmbeddingSelector(TfidfSelector):
-    """The same by the cosine of the model's own centred text embeddings."""
-
-    def __init__(
-        self, pool: Sequence[Example], costs: Sequence[int], shots: int, budget: int, model: LanguageModel
-    ):
-        self.pool, self.costs, self.shots, self.budget = pool, costs, shots, budget
-        self.model = model
-        vectors = model.embed([joined(example_text(e)) for e in pool])
-        self.centre = vectors.mean(axis=0)
-        self.unit = self._normalised(vectors)
-
-    def choose(self, texts: Sequence[Text]) -> list[list[Example]]:
-        # One by one: a product of two matrices rounds in a way that depends on a text's company.
-        units = self._normalised(self.model.embed([joined(text) for text in texts]))
-        return [self._nearest(self.unit @ unit) for unit in units]
-
-    def _normalised(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        centred = vectors - self.centre
-        unit: NDArray[np.float32] = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
-        return unit
-
-
+RANDOM_DRAWS = 5  # sets of random examples that are tried
 SELECTIONS = ("random", "tfidf", "embedding")
 
 
@@ -123,7 +56,8 @@ class FewShotClassifier(PromptClassifier):
     selection
         "random" (balanced, the same for all texts), "tfidf" or "embedding" (the most similar ones
         for each text, nearest last, whatever their labels), or "auto": chosen by cross-validation
-        on the training texts, 3 folds over at most 192 of them, by log-loss of accuracy ties.
+        on at most 192 training texts, by log-loss of accuracy ties. Random sets differ by as much
+        as ways to choose do, so that "auto" tries five of them.
     shots
         How many examples. Default: 4 random ones, or one per label if there are more labels; 8
         nearest ones.
@@ -138,10 +72,12 @@ class FewShotClassifier(PromptClassifier):
     examples_ : list of Example
         The pool: the training texts, and nothing else.
     selection_ : str
+    draw_ : int
+        Which of the seed's random sets is shown.
     examples_too_long_ : int
         How many of them exceed the token budget: never shown, or, if it is all of them, shortened.
     cross_validation_ : list of dict
-        What "auto" measured: selection, calibration, accuracy, log-loss.
+        What "auto" measured: selection, draw, calibration, accuracy, log-loss.
     """
 
     mode = "few-shot"
@@ -191,10 +127,11 @@ class FewShotClassifier(PromptClassifier):
             self._prepare()
             self._tell_budget()
             self.cross_validation_: list[dict[str, Any]] = []
+            self.draw_ = 0
             if "auto" in (selection, calibration) and len(texts) >= 2 * CV_FOLDS:
                 selection, calibration = self._cross_validate(selection, calibration)
             self.selection_ = "random" if selection == "auto" else selection
-            self.selector_ = self._selector(self.selection_, range(len(self.examples_)), self.seed)
+            self.selector_ = self._selector(self.selection_, range(len(self.examples_)))
             self._set_calibration("none", None, 1.0)
             if calibration == "prior":
                 self._set_calibration("prior", calibrate.label_prior(self._score_pool(PRIOR_TEXTS)), 1.0)
@@ -205,42 +142,60 @@ class FewShotClassifier(PromptClassifier):
     def _examples(self, texts: Sequence[Text]) -> Sequence[Sequence[Example]]:
         return self.selector_.choose(texts)
 
-    def _selector(self, selection: str, rows: Sequence[int], seed: int) -> Selector:
+    def _selector(self, selection: str, rows: Sequence[int]) -> Selector:
         pool = [self._shown[row] for row in rows]
         costs, budget = [self._costs[row] for row in rows], self._budget
         if selection == "random":
             shots = self.shots or max(RANDOM_SHOTS, len(self.classes_))
-            return RandomSelector(pool, costs, shots, budget, seed)
+            return RandomSelector(pool, costs, shots, budget, f"{self.seed}/{self.draw_}")
         shots = self.shots or NEAREST_SHOTS
         if selection == "tfidf":
             return TfidfSelector(pool, costs, shots, budget)
         return EmbeddingSelector(pool, costs, shots, budget, self.model_)
 
     def _cross_validate(self, selection: str, calibration: str) -> tuple[str, str]:
-        """Try every candidate on held-out training texts; the pool is always the other ones."""
+        """Try every candidate on training texts that it does not show, and keep the best set's draw."""
         rng = random.Random(self.seed)
         held = rng.sample(range(len(self.examples_)), min(CV_TEXTS, len(self.examples_)))
-        true = np.array([self._column(row) for row in held])
-        for chosen in SELECTIONS if selection == "auto" else (selection,):
-            scores = np.empty((len(held), len(self.classes_)))
-            for fold in range(CV_FOLDS):
-                part = range(fold, len(held), CV_FOLDS)
-                rows = [held[i] for i in part]
-                self.selector_ = self._selector(chosen, self._without(rows), self.seed + fold)
-                scores[list(part)] = self._score_rows(rows)
-            for name in CALIBRATIONS if calibration == "auto" else (calibration,):
-                prior = calibrate.label_prior(scores) if name == "prior" else None
-                given = calibrate.probabilities(scores, prior)
-                self.cross_validation_.append(
-                    {
-                        "selection": chosen,
-                        "calibration": name,
-                        "accuracy": float((given.argmax(axis=1) == true).mean()),
-                        "log_loss": float(-np.log(given[np.arange(len(true)), true] + 1e-12).mean()),
-                    }
-                )
+        tried = SELECTIONS if selection == "auto" else (selection,)
+        for chosen in tried:
+            for self.draw_ in range(RANDOM_DRAWS if chosen == "random" else 1):
+                rows, scores = self._try(held, chosen)
+                if not rows:  # all of them are shown
+                    continue
+                true = np.array([self._column(row) for row in rows], dtype=int)
+                for name in CALIBRATIONS if calibration == "auto" else (calibration,):
+                    prior = calibrate.label_prior(scores) if name == "prior" else None
+                    given = calibrate.probabilities(scores, prior)
+                    self.cross_validation_.append(
+                        {
+                            "selection": chosen,
+                            "draw": self.draw_,
+                            "calibration": name,
+                            "accuracy": float((given.argmax(axis=1) == true).mean()),
+                            "log_loss": float(-np.log(given[np.arange(len(true)), true] + 1e-12).mean()),
+                        }
+                    )
+        if not self.cross_validation_:
+            return selection, "none"
         best = max(self.cross_validation_, key=lambda row: (row["accuracy"], -row["log_loss"]))
+        self.draw_ = best["draw"]
         return best["selection"], best["calibration"]
+
+    def _try(self, held: Sequence[int], selection: str) -> tuple[Sequence[int], NDArray[np.float64]]:
+        """Held rows and their scores, with examples that are none of them."""
+        if selection == "random":
+            # The very set that would be shown, so what it shows cannot be held out.
+            self.selector_ = self._selector(selection, range(len(self.examples_)))
+            shown = {example_text(example) for example in self.selector_.choose([""])[0]}
+            rows = [row for row in held if example_text(self._shown[row]) not in shown]
+            return rows, self._score_rows(rows) if rows else np.empty((0, len(self.classes_)))
+        scores = np.empty((len(held), len(self.classes_)))
+        for fold in range(CV_FOLDS):
+            part = held[fold::CV_FOLDS]
+            self.selector_ = self._selector(selection, self._without(part))
+            scores[fold::CV_FOLDS] = self._score_rows(part)
+        return held, scores
 
     def _score_pool(self, count: int) -> NDArray[np.float64]:
         """Scores of training texts, none of which sees itself among its examples."""
@@ -250,7 +205,7 @@ class FewShotClassifier(PromptClassifier):
             return self._score_rows(rows)
         kept, scores = self.selector_, []
         for part in (rows[:half], rows[half:]):
-            self.selector_ = self._selector(self.selection_, self._without(part), self.seed)
+            self.selector_ = self._selector(self.selection_, self._without(part))
             scores.append(self._score_rows(part))
         self.selector_ = kept
         return np.concatenate(scores)
@@ -327,6 +282,7 @@ class FewShotClassifier(PromptClassifier):
         return {
             **super()._learned(),
             "selection": self.selection_,
+            "draw": self.draw_,
             "cross_validation": self.cross_validation_,
             "examples_too_long": self.examples_too_long_,
             "examples": [e.to_dict() for e in self.examples_],
@@ -336,11 +292,11 @@ class FewShotClassifier(PromptClassifier):
         super()._restore(learned, folder)
         self.examples_ = [Example(**values) for values in learned["examples"]]
         self.cross_validation_ = learned["cross_validation"]
-        self.selection_ = learned["selection"]
+        self.selection_, self.draw_ = learned["selection"], learned["draw"]
         if self.selection_ not in SELECTIONS:
             raise ValueError(f"unknown selection {self.selection_!r}")
         self._prepare()
-        self.selector_ = self._selector(self.selection_, range(len(self.examples_)), self.seed)
+        self.selector_ = self._selector(self.selection_, range(len(self.examples_)))
 
     def provenance(self) -> dict[str, Any]:
         """As for every mode; of the examples, their number and a hash."""
@@ -351,35 +307,8 @@ class FewShotClassifier(PromptClassifier):
         return result
 
 
-def _within(order: Sequence[int], costs: Sequence[int], shots: int, budget: int) -> list[int]:
-    """The first `shots` indices of `order` whose costs fit the budget together."""
-    chosen: list[int] = []
-    for index in order:
-        if len(chosen) == shots:
-            break
-        if costs[index] <= budget:
-            chosen.append(index)
-            budget -= costs[index]
-    return chosen
-
-
 def _cut(example: Example, share: float) -> Example:
     """The beginning of an example's text, and of its pair."""
     text, pair = example.text, example.pair
     end = None if pair is None else pair[: int(share * len(pair))]
     return replace(example, text=text[: int(share * len(text))], pair=end)
-
-
-def joined(text: Text) -> str:
-    """A text, or a pair as two lines."""
-    return text if isinstance(text, str) else "\n".join(text)
-
-
-def make_example(text: Text, label: str) -> Example:
-    """An example of a text or a pair."""
-    return Example(text, label) if isinstance(text, str) else Example(text[0], label, text[1])
-
-
-def example_text(example: Example) -> Text:
-    """The text of an example, or its pair."""
-    return example.text if example.pair is None else (example.text, example.pair)

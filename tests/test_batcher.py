@@ -17,8 +17,8 @@ from live import until
 from promptclf.batcher import Batcher
 from promptclf.data import load_dataset
 from promptclf.errors import DataError, PromptClfError
-from promptclf.few_shot import example_text
 from promptclf.model import HFModel
+from promptclf.selection import example_text
 from promptclf.ui.core.service import Service
 from visitors import SUPPORT
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from fakes import FakeModel
-from promptclf import few_shot
+from promptclf import selection as selectors
 from promptclf.data import Dataset
 from promptclf.errors import DataError, TextTooLongError
-from promptclf.few_shot import CV_FOLDS, CV_TEXTS, SELECTIONS, FewShotClassifier
+from promptclf.few_shot import CV_FOLDS, CV_TEXTS, RANDOM_DRAWS, SELECTIONS, FewShotClassifier
 from promptclf.loading import load_model
 from promptclf.model import HFModel
 from promptclf.prompt import Prompt, PromptTemplate
@@ -88,7 +88,7 @@ def test_no_text_sees_itself_in_cross_validation(dataset: Dataset, selection: st
 def test_no_text_sees_a_copy_of_itself_in_fit(task: Task, selection: str, calibration: str) -> None:
     texts = [f"{word} {n // 2}" for n in range(12) for word in ("parcel", "invoice")]
     model = FakeModel()
-    classifier = make(model, task, selection=selection, calibration=calibration, shots=20)
+    classifier = make(model, task, selection=selection, calibration=calibration, shots=8)
     classifier.fit(texts, ["delivery", "billing"] * 12)
     random = selection == "random" and calibration == "prior"  # the examples are the same for all texts
     for prompt in model.calls[0].prompts:
@@ -108,7 +108,7 @@ def test_similarities_are_never_held_of_all_texts_at_once(
     monkeypatch.setattr(
         selector.vectorizer, "transform", lambda block: sizes.append(len(block)) or transform(block)
     )
-    monkeypatch.setattr(few_shot, "BLOCK_CELLS", 36 * 5)
+    monkeypatch.setattr(selectors, "BLOCK_CELLS", 36 * 5)
     assert selector.choose(texts) == whole
     assert sizes == [5, 5, 5, 3]
 
@@ -332,8 +332,11 @@ def test_auto_measures_every_choice_and_takes_the_best(dataset: Dataset) -> None
     model = FakeModel(bias={"billing": 3.0})  # without a prior it says billing all the time
     classifier = make(model, dataset.task).fit(*split(dataset, "train"))
     measured = classifier.cross_validation_
-    assert [(m["selection"], m["calibration"]) for m in measured] == [
-        (selection, calibration) for selection in SELECTIONS for calibration in ("none", "prior")
+    assert [(m["selection"], m["draw"], m["calibration"]) for m in measured] == [
+        (selection, draw, calibration)
+        for selection in SELECTIONS
+        for draw in range(RANDOM_DRAWS if selection == "random" else 1)
+        for calibration in ("none", "prior")
     ]
     assert all(0 <= m["accuracy"] <= 1 and m["log_loss"] > 0 for m in measured)
     best = max(measured, key=lambda m: (m["accuracy"], -m["log_loss"]))
@@ -365,6 +368,35 @@ def test_auto_takes_the_selection_that_the_model_does_best_with(
     assert classifier.selection_ == winner
     found = {m["selection"]: m["accuracy"] for m in classifier.cross_validation_}
     assert found == {selection: float(selection == winner) for selection in SELECTIONS}
+
+
+@pytest.mark.parametrize("best", range(RANDOM_DRAWS))
+def test_auto_shows_the_random_set_that_the_model_does_best_with(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, best: int, tmp_path: Path
+) -> None:
+    """Which examples are shown moves accuracy more than how they are chosen."""
+    train, test = split(dataset, "train"), split(dataset, "test")
+    open_to = make(FakeModel(), dataset.task, selection="random", calibration="auto").fit(*train)
+    sets = []
+    for draw in range(RANDOM_DRAWS):
+        open_to.draw_ = draw
+        sets.append(open_to._selector("random", range(len(train[0]))).choose([""])[0])
+    assert len({tuple(e.text for e in examples) for examples in sets}) == RANDOM_DRAWS
+    wanted = [(e.text, e.label) for e in sets[best]]
+    model = FakeModel(strength=0.0)
+
+    def score(prompts: list[Prompt], answers: list[str], **options: Any) -> np.ndarray:
+        truth = dict(zip(*train, strict=True))
+        right = [[f" {truth.get(shown(prompt)[1])}" == answer for answer in answers] for prompt in prompts]
+        return np.array(right) * (5.0 if shown(prompts[0])[0] == wanted else -5.0)
+
+    monkeypatch.setattr(model, "score", score)
+    classifier = make(model, dataset.task).fit(*train)
+    assert (classifier.selection_, classifier.draw_) == ("random", best)
+    assert classifier.selector_.choose(test[0][:2]) == [sets[best]] * 2
+    classifier.save_pretrained(tmp_path / "saved")
+    loaded = FewShotClassifier.from_pretrained(tmp_path / "saved", model=model)
+    assert loaded.selector_.choose(test[0][:1]) == [sets[best]]
 
 
 def test_only_what_was_left_open_is_measured(dataset: Dataset) -> None:
@@ -449,7 +481,7 @@ def test_provenance_tells_the_pool_by_number_and_hash(dataset: Dataset) -> None:
     assert len(first["learned"]["pool_sha256"]) == 64
     assert first["learned"]["pool_sha256"] != other["learned"]["pool_sha256"]
     assert train[0][0] not in json.dumps(first)  # no texts in results
-    assert len(first["learned"]["cross_validation"]) == 6
+    assert len(first["learned"]["cross_validation"]) == 2 * (RANDOM_DRAWS + 2)
 
 
 def test_embeddings_of_a_real_model_find_equal_texts(dataset: Dataset, tiny: HFModel) -> None:

@@ -100,7 +100,8 @@ def _prompt(
     mode: str, task: Task, model: Any, template: Any, text: Any, rows: Any, selection: str, seed: int
 ) -> Prompt:
     from promptclf.classifier import ZeroShotClassifier
-    from promptclf.few_shot import FewShotClassifier, example_text
+    from promptclf.few_shot import FewShotClassifier
+    from promptclf.selection import example_text
 
     if mode == "few-shot":
         if selection == "auto":  # it would cross-validate for minutes and show one of the others

@@ -17,10 +17,11 @@ from promptclf.classifier import PromptClassifier, ZeroShotClassifier
 from promptclf.data import Dataset, load_dataset
 from promptclf.embedded import HUB_ID, home
 from promptclf.errors import ArtifactError, DataError
-from promptclf.few_shot import FewShotClassifier, example_text
+from promptclf.few_shot import FewShotClassifier
 from promptclf.model import LanguageModel
 from promptclf.modes import load_classifier
 from promptclf.prompt import PromptTemplate, default_template
+from promptclf.selection import example_text
 from promptclf.store import Job, Store
 from promptclf.task import PACKAGED_TASKS, Task, packaged_tasks
 from promptclf.ui.core.polite import PoliteModel

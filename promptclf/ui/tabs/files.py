@@ -15,10 +15,10 @@ import gradio as gr
 
 from promptclf.csv_safe import write_rows
 from promptclf.errors import DataError
-from promptclf.few_shot import joined
 from promptclf.modes import MODES
 from promptclf.reading import Table
 from promptclf.schema import MAX_FILE_ROWS
+from promptclf.selection import joined
 from promptclf.tables import Inputs, line_inputs, render_csv, table_inputs
 from promptclf.task import Prediction
 from promptclf.ui.core.service import Question
