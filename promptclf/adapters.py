@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor, no_grad
 
-from promptclf.errors import ArtifactError
+from promptclf.errors import ArtifactError, TrainingError
+from promptclf.settings import TrainConfig
 
 
 class AdapterSet:
@@ -131,3 +132,46 @@ class AdapterSet:
             tuner.set_adapter(name)
             tuner.enable_adapter_layers()
         self._active = name
+
+
+def lora_config(module: Any, config: TrainConfig) -> Any:
+    """What PEFT needs to know to attach an adapter to a model.
+
+    Raises
+    ------
+    TrainingError
+        If more layers are to be tuned than there are.
+    """
+    from peft import LoraConfig
+
+    modules, upper = config.target_modules, None
+    if config.layers is not None:
+        count = module.config.get_text_config().num_hidden_layers
+        if config.layers > count:
+            raise TrainingError(f"layers: expected at most the model's {count}, got {config.layers}")
+        upper = list(range(count - config.layers, count))
+        if modules == "all-linear":  # PEFT takes layers together with names only
+            modules = _linear(module)
+    return LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        layers_to_transform=upper,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _linear(module: Any) -> tuple[str, ...]:
+    """The names of the linear parts of layers, as they are within each layer."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    names = (
+        name.removesuffix(".base_layer")  # where an adapter is attached already
+        for name, part in module.named_modules()
+        if isinstance(part, (Linear, Conv1D))
+        and part is not module.get_output_embeddings()
+        and ".lora_" not in name
+    )
+    return tuple(sorted({name.rpartition(".")[2] for name in names}))

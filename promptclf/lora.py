@@ -218,17 +218,9 @@ class LoraClassifier(PromptClassifier):
         ]
 
     def _lora_config(self) -> Any:
-        with quiet():
-            from peft import LoraConfig
+        from promptclf.adapters import lora_config
 
-        modules = self.config.target_modules
-        return LoraConfig(
-            r=self.config.rank,
-            lora_alpha=self.config.alpha,
-            lora_dropout=self.config.dropout,
-            target_modules=modules if isinstance(modules, str) else list(modules),
-            task_type="CAUSAL_LM",
-        )
+        return lora_config(self.model_.module, self.config)
 
     def _attach(self, config: Any) -> None:
         """Give the model an adapter that goes when this classifier goes."""

@@ -30,6 +30,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "patience": (1, 100_000),
     "validation_fraction": (0.001, 0.999),
     "save_steps": (1, 10**9),
+    "layers": (1, 100_000),
 }
 
 
@@ -62,6 +63,8 @@ class TrainConfig:
         Share of the training rows held out where `fit` gets no validation rows.
     save_steps
         With a checkpoint folder: also save after this many steps, not only after each epoch.
+    layers
+        Tune the last so many layers only, which saves the backward pass through the others. Default: all.
     """
 
     rank: int = 8
@@ -82,6 +85,7 @@ class TrainConfig:
     class_weights: str = "none"
     validation_fraction: float = 0.2
     save_steps: int | None = None
+    layers: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.target_modules, str):

@@ -252,6 +252,27 @@ def test_weights_that_make_no_sense_are_refused(model: HFModel, weights: Any, me
         make(model).fit(*TRAIN, sample_weight=weights)
 
 
+def test_the_upper_layers_alone_can_be_tuned(tiny: HFModel, tmp_path: Path) -> None:
+    """All linear parts of them, whether another adapter is attached or not, and PEFT can load it."""
+    count = tiny.module.config.num_hidden_layers
+    every = fit(tiny)
+    upper = fit(tiny, replace(CONFIG, layers=1))
+
+    def tuned(classifier: LoraClassifier) -> set[str]:
+        return set(tiny.adapters.state(classifier.adapter_))
+
+    last = {name for name in tuned(every) if f".{count - 1}." in name}
+    assert last < tuned(every)
+    assert tuned(upper) == last
+    upper.save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "adapter_config.json").read_text())
+    assert saved["layers_to_transform"] == [count - 1]
+    loaded = LoraClassifier.from_pretrained(tmp_path / "saved", model=tiny)
+    np.testing.assert_allclose(loaded.predict_proba(TEST[0]), upper.predict_proba(TEST[0]), atol=1e-6)
+    with pytest.raises(TrainingError, match=f"layers: expected at most the model's {count}, got {count + 1}"):
+        fit(tiny, replace(CONFIG, layers=count + 1))
+
+
 # ---- the base model is spared ---------------------------------------------------------------------
 
 

@@ -39,6 +39,7 @@ SETTINGS = {
     "class_weights": "none or balanced.",
     "validation_fraction": "Held out where there are no validation rows.",
     "save_steps": "Checkpoints also after this many steps.",
+    "layers": "Tune the last so many layers only, which is quicker; default: all.",
 }
 
 

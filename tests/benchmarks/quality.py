@@ -180,7 +180,9 @@ def progress(event: dict[str, Any]) -> None:
 def key(cell: Cell, data: Dataset) -> str:
     """What the figure depends on; a finished cell with another key is computed again."""
     template = PromptTemplate.load(data.task.template or "completion").fingerprint
-    parts = [asdict(cell), data.fingerprint, data.task.fingerprint, template, asdict(TrainConfig())]
+    # A new setting that is off by default changes no figure.
+    config = {name: value for name, value in asdict(TrainConfig()).items() if value is not None}
+    parts = [asdict(cell), data.fingerprint, data.task.fingerprint, template, config]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
