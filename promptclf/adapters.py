@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, no_grad
 
 from promptclf.errors import ArtifactError
+from promptclf.light import prepare_peft
 
 
 class AdapterSet:
@@ -36,6 +37,7 @@ class AdapterSet:
 
     def add(self, config: Any) -> str:
         """Attach a fresh adapter (a ``peft.LoraConfig``) and return its name; it stays off."""
+        prepare_peft()
         from peft import PeftModel
 
         name = f"a{uuid.uuid4().hex[:12]}"

@@ -18,6 +18,7 @@ from sklearn.model_selection import train_test_split
 from promptclf import calibrate
 from promptclf.classifier import PromptClassifier, Text, check_labelled
 from promptclf.errors import ArtifactError, DataError, ModelError, TrainingError
+from promptclf.light import prepare_peft
 from promptclf.model import HFModel, LanguageModel
 from promptclf.prompt import Prompt, PromptTemplate
 from promptclf.quiet import quiet
@@ -218,6 +219,7 @@ class LoraClassifier(PromptClassifier):
 
     def _lora_config(self) -> Any:
         with quiet():
+            prepare_peft()
             from peft import LoraConfig
 
         modules = self.config.target_modules
