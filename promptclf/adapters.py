@@ -11,6 +11,8 @@ from typing import Any
 from torch import Tensor, no_grad
 
 from promptclf.errors import ArtifactError, TrainingError
+from promptclf.light import prepare_peft
+from promptclf.quiet import quiet
 from promptclf.settings import TrainConfig
 
 
@@ -37,6 +39,7 @@ class AdapterSet:
 
     def add(self, config: Any) -> str:
         """Attach a fresh adapter (a ``peft.LoraConfig``) and return its name; it stays off."""
+        prepare_peft()
         from peft import PeftModel
 
         name = f"a{uuid.uuid4().hex[:12]}"
@@ -142,7 +145,9 @@ def lora_config(module: Any, config: TrainConfig) -> Any:
     TrainingError
         If more layers are to be tuned than there are.
     """
-    from peft import LoraConfig
+    with quiet():
+        prepare_peft()
+        from peft import LoraConfig
 
     modules, upper = config.target_modules, None
     if config.layers is not None:

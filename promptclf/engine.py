@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from promptclf.attention import tolerance
 from promptclf.head import Head
+from promptclf.home import remembered
 from promptclf.packed import filled, score_packed
 from promptclf.padded import batches, pad, score_padded
 from promptclf.prefix import CACHE, MIN_PREFIX, Ids, Layers, PrefixCache
@@ -48,10 +49,17 @@ class ScoringEngine:
         How many tokens one forward pass may hold. Default: by device.
     path
         "packed", "padded" or "plain". Default: the first of them that the model gives right scores on.
+    key
+        All that the default path depends on, as JSON values: it is tried once for each, and remembered.
     """
 
     def __init__(
-        self, model: Any, pad_id: int, batch_tokens: int | None = None, path: str | None = None
+        self,
+        model: Any,
+        pad_id: int,
+        batch_tokens: int | None = None,
+        path: str | None = None,
+        key: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
         self.pad_id = pad_id
@@ -60,7 +68,7 @@ class ScoringEngine:
         self.batch_tokens = batch_tokens or (448 if on_cpu else 16384)
         self.head = Head(model)
         self.prefixes = PrefixCache(self._keys_and_values)
-        self.path = path
+        self.path, self.key = path, key
         # Within a sliding window attention is ordinary attention; beyond it keys are dropped.
         self._window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
 
@@ -96,7 +104,7 @@ class ScoringEngine:
         Array of shape (n, k), natural logarithms.
         """
         if self.path is None:
-            self.path = self._choose_path()
+            self.path = self._find_path()
         distinct: dict[tuple[int, ...], int] = {}
         rows_of = [distinct.setdefault(tuple(prompt), len(distinct)) for prompt in prompts]
         scores = self._score([*distinct], answers, restricted, owner, epsilon)
@@ -228,29 +236,39 @@ class ScoringEngine:
             handle.remove()
         return found[0]
 
+    def _find_path(self) -> str:
+        if self.key is None:
+            path = self._choose_path()
+        else:
+            path = remembered("path", self.key, self._choose_path, ("packed", "padded", "plain").__contains__)
+        name = type(self.model).__name__
+        if path == "plain":
+            logger.warning(
+                "%s cannot be scored with a shared prefix and a label trie; "
+                "falling back to one forward pass per text and label, which is slower",
+                name,
+            )
+        else:
+            logger.info("%s is scored in %s rows", name, path)
+        return path
+
     def _choose_path(self) -> str:
         """The fastest way that gives what plain forward passes give, tried on a few tokens."""
         vocabulary = self.model.config.get_text_config().vocab_size
         some = [1 + (7 * i) % (vocabulary - 1) for i in range(MIN_PREFIX + 14)]
         prompts = [some[: MIN_PREFIX + 2], [*some[:MIN_PREFIX], *some[-6:]]]
         answers = [[some[3], some[4]], [some[3], some[5], some[6]], [some[7]]]
-        name, expected = type(self.model).__name__, self.score_plainly(prompts, answers)
+        expected = self.score_plainly(prompts, answers)
         for path in ("packed", "padded") if self.model.device.type == "cpu" else ("padded",):
             self.path = path
             try:
                 if all(self._agrees(prompts, answers, expected, epsilon) for epsilon in (0.0, 1e-9)):
-                    logger.info("%s is scored in %s rows", name, path)
                     return path
                 logger.debug("%s rows differ from plain forward passes", path)
             except Exception as error:  # whatever a model does not support, another path does
                 logger.debug("%s rows failed: %r", path, error)
             finally:
                 self.forget(None)
-        logger.warning(
-            "%s cannot be scored with a shared prefix and a label trie; "
-            "falling back to one forward pass per text and label, which is slower",
-            name,
-        )
         return "plain"
 
     def _agrees(

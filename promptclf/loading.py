@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 from promptclf.embedded import HUB_ID, PACKAGE, embedded_folder, find_gguf
 from promptclf.errors import ModelError
+from promptclf.home import is_sha256, remembered, stamp
 from promptclf.hub import may_be_on_hub
 from promptclf.model import HFModel, ModelInfo
+from promptclf.precision import KINDS, fastest
 from promptclf.quiet import quiet
 
 logger = logging.getLogger(__name__)
@@ -49,8 +51,9 @@ def load_model(
     device
         "auto" takes CUDA or MPS where there is one.
     dtype
-        "auto" is float32 on a CPU (faster there than bfloat16 without AMX) and bfloat16 on a GPU
-        that has it; or a torch name, such as "float16".
+        "auto" is what is fastest here: two small products are timed once on a machine, float32 against
+        bfloat16 (float16 on a GPU without it); see `promptclf.precision`. Or "float32", "bfloat16",
+        "float16". ``info.dtype`` tells what is in use, and so does the provenance of every result.
     revision
         A Hub branch, tag or commit; the commit in use is recorded.
 
@@ -61,6 +64,8 @@ def load_model(
     """
     if quantization not in QUANTIZATIONS:
         raise ModelError(f"quantization: expected one of {', '.join(QUANTIZATIONS)}, got {quantization!r}")
+    if dtype not in ("auto", *KINDS):
+        raise ModelError(f"dtype: expected one of auto, {', '.join(KINDS)}, got {dtype!r}")
     spec: dict[str, Any] = {"name": str(name), "quantization": quantization, "device": device, "dtype": dtype}
     spec["revision"] = revision
     # A folder may be written anew while what lay there is loaded.
@@ -78,11 +83,11 @@ def _load(spec: dict[str, Any]) -> HFModel:
 
     where, source, known_revision = _locate(spec["name"], spec["revision"])
     place = _device(spec["device"])
-    kind = _dtype(spec["dtype"], place)
     options: dict[str, Any] = {"trust_remote_code": False, "revision": spec["revision"]}
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(where, **options)
+            kind = _dtype(spec["dtype"], place, where, options)
             module, used = _weights(where, spec["quantization"], place, kind, options)
     except Exception as error:  # each kind of damage fails in its own way; the reason is shown
         reason = " ".join(str(error).split())[:400]
@@ -137,13 +142,18 @@ def _unloadable(name: str, source: str, error: Exception) -> ModelError:
 
 
 def load_copy(model: HFModel) -> Any:
-    """A second, unquantised copy of a model's module, for changes that the shared one must not see."""
+    """A second, unquantised copy of a model's module, for changes that the shared one must not see.
+
+    On a CPU it is in float32, whatever the model is in: what comes of it is saved.
+    """
+    import torch
     from transformers import AutoModelForCausalLM
 
     where, _, _ = _locate(model.spec["name"], revision := model.spec["revision"])
     options = {"trust_remote_code": False, "revision": revision, "use_safetensors": True}
     with quiet():
-        return AutoModelForCausalLM.from_pretrained(where, dtype=_dtype("auto", model.info.device), **options)
+        kind = torch.float32 if model.info.device == "cpu" else getattr(torch, model.info.dtype)
+        return AutoModelForCausalLM.from_pretrained(where, dtype=kind, **options)
 
 
 def _locate(name: str, revision: str | None) -> tuple[str, str, str | None]:
@@ -193,16 +203,13 @@ def _device(device: str) -> str:
     return device
 
 
-def _dtype(dtype: str, device: str) -> Any:
+def _dtype(dtype: str, device: str, where: str, options: dict[str, Any]) -> Any:
     import torch
+    from transformers import AutoConfig
 
     if dtype == "auto":
-        half = device == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if half else torch.float16 if device == "cuda" else torch.float32
-    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype not in kinds:
-        raise ModelError(f"dtype: expected one of auto, {', '.join(kinds)}, got {dtype!r}")
-    return kinds[dtype]
+        dtype = fastest(AutoConfig.from_pretrained(where, **options), device)
+    return getattr(torch, dtype)
 
 
 def _weights(
@@ -262,6 +269,11 @@ def weights_digest(folder: Path) -> str:
 
     Two fine-tunings of one architecture differ in every layer, so that samples tell them apart.
     """
+    files = {"files": stamp([folder / "config.json", *sorted(folder.glob("*.safetensors"))])}
+    return remembered("weights", files, lambda: _weights_digest(folder), is_sha256)
+
+
+def _weights_digest(folder: Path) -> str:
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     files = sorted(folder.glob("*.safetensors"))
     total = sum(file.stat().st_size for file in files)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from promptclf.artifacts import publish
 from promptclf.classifier import Text, check_texts
+from promptclf.light import prepare_peft
 from promptclf.quiet import quiet
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def merge(
     loaded again without quantisation, so that a quantised model's results change a little.
     """
     import numpy as np
+
+    prepare_peft()
     from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 
     from promptclf.loading import load_copy, load_model

@@ -9,12 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promptclf.errors import TextTooLongError
+from promptclf.home import stamp
 from promptclf.prompt import Prompt
 
 MAX_TOKENS = 2048
@@ -126,7 +128,7 @@ class HFModel:
         self.max_tokens = min(MAX_TOKENS, getattr(config, "max_position_embeddings", None) or MAX_TOKENS)
         self.lock = threading.RLock()
         self.encoder = PromptEncoder(tokenizer)
-        self.engine = ScoringEngine(module, pad_id=tokenizer.pad_token_id or 0)
+        self.engine = ScoringEngine(module, tokenizer.pad_token_id or 0, key=_circumstances(module, info))
         self.adapters = AdapterSet(module, removed=self.engine.forget)
         self.spec = spec
         self._layers = config.num_hidden_layers
@@ -232,6 +234,22 @@ class HFModel:
                 "shorten the text or ask for truncation"
             )
         return self.encoder.prompt(prompt)
+
+
+def _circumstances(module: Any, info: ModelInfo) -> dict[str, Any] | None:
+    """All that decides how a model can be scored; None where it is not known which weights these are."""
+    import torch
+    import transformers
+
+    if info.revision == "unknown":
+        return None
+    return {
+        "model": info.to_dict(),
+        "class": type(module).__name__,
+        "versions": [torch.__version__, transformers.__version__],
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "code": stamp(sorted(Path(__file__).parent.glob("*.py"))),
+    }
 
 
 def _reload(spec: dict[str, Any]) -> HFModel:

@@ -200,8 +200,8 @@ def test_warm_up_gets_ready_and_close_stops_it(model: FakeModel, own_home: Path)
     it, source = Service(model), Source("support")
     assert not it.is_ready("zero-shot", source)
     it.warm_up()
-    assert it._warming is not None
-    it._warming.join(timeout=60)
+    (warming,) = it._background
+    warming.join(timeout=60)
     assert it.is_ready("zero-shot", source)
     assert it.is_ready("few-shot", source)
     it.close()

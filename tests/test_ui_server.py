@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -145,3 +147,18 @@ def test_sigterm_does_not_wait_for_ever(tmp_path: Path) -> None:
         server.send_signal(signal.SIGTERM)  # said twice, done once
         assert server.wait(timeout=60) == 0
         assert time.monotonic() - start < 15
+
+
+def test_gradio_is_imported_without_writing_stubs() -> None:
+    program = """if True:
+        import ast, inspect
+        before, parsed, parse = inspect.getfile, [], ast.parse
+        ast.parse = lambda source, *args, **options: parsed.append(source) or parse(source, *args, **options)
+        from promptclf.ui import build_app
+        assert inspect.getfile is before
+        components = [source for source in parsed if "class Textbox(" in str(source)]
+        assert not components, len(components)
+        import gradio
+        assert gradio.Textbox().change
+    """
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=240)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 if TYPE_CHECKING:
     from promptclf.ui.app import build_app
@@ -24,9 +28,30 @@ _HOMES = {
     "space_service": "space",
 }
 
+
+@contextmanager
+def _without_stubs() -> Iterator[None]:
+    """Keep gradio from parsing the source of each of its components, to write stubs for type checkers.
+
+    It does so at every start, and it takes a third of the time to import it. A class without a source
+    file is passed over.
+    """
+    getfile = inspect.getfile
+
+    def without_components(thing: Any) -> str:
+        if isinstance(thing, type) and thing.__module__.startswith("gradio."):
+            raise OSError
+        return getfile(thing)
+
+    with mock.patch.object(inspect, "getfile", without_components):
+        yield
+
+
 if not TYPE_CHECKING:  # a checker that saw this would accept any name
 
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        with _without_stubs():
+            module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+        return getattr(module, name)

@@ -127,7 +127,8 @@ def classifier(cell: Cell, task: Task, checkpoints: Path) -> Any:
     """The shipped defaults of a cell's mode."""
     if cell.column == "tfidf-svm":
         return TfidfSvmClassifier(task)
-    model = load_model(quantization="nf4" if cell.column.endswith("nf4") else "none")
+    # The same on every machine; "auto" is bfloat16 where that is quicker.
+    model = load_model(quantization="nf4" if cell.column.endswith("nf4") else "none", dtype="float32")
     if cell.column == "zero-shot":
         return ZeroShotClassifier(task, model)
     if cell.column == "few-shot":

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from promptclf import __version__
@@ -87,7 +88,7 @@ class Ready:
         DataError
             If there is none such, or it is not the owner's.
         """
-        return self.dataset(source).task
+        return _packaged_task(source.name) if source.packaged else self.dataset(source).task
 
     def dataset(self, source: Source) -> Dataset:
         """The examples of a source; errors as for `task`."""
@@ -230,6 +231,12 @@ class Ready:
         )
         classifier.truncate = True
         return classifier
+
+
+@cache
+def _packaged_task(name: str) -> Task:
+    """A task without its rows: zero-shot and LoRA answer before those are read."""
+    return Task.load(name)
 
 
 def few_shot(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -72,7 +73,7 @@ class Service:
         self._model: LanguageModel | None = None if isinstance(model, str) else model
         self._loading = threading.Lock()
         self._stop = threading.Event()
-        self._warming: threading.Thread | None = None
+        self._background: list[threading.Thread] = []
         self._batcher = Batcher()
         self.ready = Ready(lambda: self.model, store, self._stop)
 
@@ -351,6 +352,15 @@ class Service:
 
     # ---- before and after -----------------------------------------------------------------------
 
+    def load(self) -> None:
+        """Begin to load the model; who needs it waits for it, and is told if it fails."""
+
+        def work() -> None:
+            with suppress(PromptClfError):
+                _ = self.model
+
+        self._begin(work, "load")
+
     def warm_up(self, task: str = "support") -> None:
         """Get all modes ready in the background, the quickest first."""
         source = Source(task)
@@ -363,12 +373,16 @@ class Service:
                 except PromptClfError as error:  # told again to whoever asks
                     logger.info("%s is not ready: %s", mode, error)
 
-        self._warming = threading.Thread(target=work, name="warm-up", daemon=True)
-        self._warming.start()
+        self._begin(work, "warm-up")
 
     def close(self) -> None:
         """Stop work in the background."""
         self._stop.set()
         self._batcher.close()
-        if self._warming is not None:
-            self._warming.join(timeout=30)
+        for thread in self._background:
+            thread.join(timeout=30)
+
+    def _begin(self, work: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        self._background.append(thread)
+        thread.start()
