@@ -29,11 +29,11 @@ class Ours(Job):
     """
 
     def __init__(self, work: str, texts: int, cold: bool = False, epsilon: float = 0.0) -> None:
+        super().__init__()
         self.model = load_model()
         self.prompts, self.answers = Work(work).prompts(texts), Work(work).answers
         self.cold, self.epsilon = cold, epsilon
-        tokens, operations = Work(work).needed(self.model, texts)
-        self.facts = {"needed_tokens": tokens, "needed_gflop": operations / 1e9}
+        self.facts = dict(Work(work).needed(self.model, texts))
         self.counter = TokenCounter(self.model.module)
 
     @property

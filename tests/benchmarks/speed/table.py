@@ -130,7 +130,7 @@ HF, LORA = "HF Trainer + PEFT, dynamic padding", "LoRA, "
 ROWS = (
     times(DECISION, "6 labels of one token", "zero-shot", "ours, prefix included", "decision", 2.8, 3.3),
     times(DECISION, "4 short labels", "short-labels", "ours, prefix included", "decision", 2.8, 3.3),
-    times(LM_EVAL, "zero-shot, 6 labels of one token", "zero-shot", "ours", "lm-eval", 3.5, 4),
+    times(LM_EVAL, "6 labels of one token, 60-token prefix", "zero-shot", "ours", "lm-eval", 3.5, 4),
     times(LM_EVAL, "few-shot, 650-token prefix", "few-shot", "ours, same texts", "lm-eval", 14, 18),
     times(LM_EVAL, "77 labels, exact", "banking77", "ours", "lm-eval", 100, 150),
     *(
