@@ -206,3 +206,19 @@ def test_a_wrong_argmax_is_no_figure() -> None:
     some = measured("banking77") | {"checks": {"argmax_only_same_argmax": 0.75}}
     row = next(row for row in table.ROWS if row.ours == "ours, arg-max only")
     assert row.cells(lambda group: some)[4] == "wrong: another arg-max on 25 % of the texts"
+
+
+def test_agreement_with_others_on_their_texts() -> None:
+    from benchmarks.speed.scoring import agreement
+
+    found = {
+        "ours": [[-1.0, -2.0], [-3.0, -1.0], [-1.0, -9.0]],
+        "lm-eval": [[-1.0, -2.5], [-1.0, -3.0]],
+        "ours, arg-max only": [[-1.0, -1.5], [-2.0, -1.0], [-1.0, -2.0]],
+    }
+    assert agreement(found) == {
+        "lm_eval_same_argmax": 0.5,
+        "lm_eval_difference": 2.0,
+        "argmax_only_same_argmax": 1.0,
+    }
+    assert agreement({"lm-eval": [[0.0]]}) == {}
