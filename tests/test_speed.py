@@ -166,6 +166,9 @@ def test_texts_and_labels_are_distinct() -> None:
 # ---- tables -------------------------------------------------------------------------------------
 
 
+CHECKS = {"lm_eval_difference": 2e-5, "argmax_only_same_argmax": 1.0}
+
+
 def measured(group: str) -> dict[str, Any]:
     """A made-up result in which every variant of the tables was measured."""
     names = {name for row in table.ROWS for name in (row.ours, row.other) if name}
@@ -174,7 +177,7 @@ def measured(group: str) -> dict[str, Any]:
     this = {"seconds": 2.0, "tokens": 120, "peak_mb": 1000.0, "facts": facts}
     variants = {name: {"items": 4, "rounds": [this, this]} for name in (*names, "peak")}
     kind = {"device": "a CPU", "cores": 2, "dtype": "float32", "versions": {"torch": "2"}}
-    return {"variants": variants, "checks": {"lm_eval_difference": 2e-5}, "machine": kind}
+    return {"variants": variants, "checks": CHECKS, "machine": kind}
 
 
 def test_tables_show_figures() -> None:
@@ -197,3 +200,25 @@ def test_log_likelihoods_are_compared_in_float32_only() -> None:
     some = measured("zero-shot")
     some["machine"]["dtype"] = "bfloat16"
     assert table.same_scores("zero-shot").cells(lambda group: some)[4].endswith("this is bfloat16")
+
+
+def test_a_wrong_argmax_is_no_figure() -> None:
+    some = measured("banking77") | {"checks": {"argmax_only_same_argmax": 0.75}}
+    row = next(row for row in table.ROWS if row.ours == "ours, arg-max only")
+    assert row.cells(lambda group: some)[4] == "wrong: another arg-max on 25 % of the texts"
+
+
+def test_agreement_with_others_on_their_texts() -> None:
+    from benchmarks.speed.scoring import agreement
+
+    found = {
+        "ours": [[-1.0, -2.0], [-3.0, -1.0], [-1.0, -9.0]],
+        "lm-eval": [[-1.0, -2.5], [-1.0, -3.0]],
+        "ours, arg-max only": [[-1.0, -1.5], [-2.0, -1.0], [-1.0, -2.0]],
+    }
+    assert agreement(found) == {
+        "lm_eval_same_argmax": 0.5,
+        "lm_eval_difference": 2.0,
+        "argmax_only_same_argmax": 1.0,
+    }
+    assert agreement({"lm-eval": [[0.0]]}) == {}

@@ -15,6 +15,7 @@ from promptclf import load_model
 PEERS = "benchmarks.speed.scoring_peers"
 TEXTS = 32
 WARM_TEXTS = 4
+LLAMA = "llama.cpp Q4_0"
 
 
 class Ours(Job):
@@ -29,11 +30,11 @@ class Ours(Job):
     """
 
     def __init__(self, work: str, texts: int, cold: bool = False, epsilon: float = 0.0) -> None:
+        super().__init__()
         self.model = load_model()
         self.prompts, self.answers = Work(work).prompts(texts), Work(work).answers
         self.cold, self.epsilon = cold, epsilon
-        tokens, operations = Work(work).needed(self.model, texts)
-        self.facts = {"needed_tokens": tokens, "needed_gflop": operations / 1e9}
+        self.facts = dict(Work(work).needed(self.model, texts))
         self.counter = TokenCounter(self.model.module)
 
     @property
@@ -80,16 +81,16 @@ PEAK = Variant("peak", "benchmarks.speed.scoring:Peak", 1)
 
 
 def agreement(found: dict[str, Any]) -> dict[str, float]:
-    """How far log-likelihoods are from those of lm-evaluation-harness, and whether the arg-max is."""
+    """On how many texts others find our arg-max, and how far log-likelihoods are from ours."""
     checks: dict[str, float] = {}
-    mine = np.array(found.get("ours", []))
-    for name, key in (("lm-eval", "lm_eval"), ("ours, arg-max only", "argmax_only")):
-        if name in found and len(mine):
-            theirs = np.array(found[name])
-            rows = min(len(mine), len(theirs))
-            equal = mine[:rows].argmax(axis=1) == theirs[:rows].argmax(axis=1)
-            checks[f"{key}_same_argmax"] = float(equal.mean())
-            checks[f"{key}_difference"] = float(np.abs(mine[:rows] - theirs[:rows]).max())
+    for name, key in (("lm-eval", "lm_eval"), ("ours, arg-max only", "argmax_only"), (LLAMA, "llama")):
+        if name not in found or "ours" not in found:
+            continue
+        theirs = np.array(found[name])
+        mine = np.array(found["ours"])[: len(theirs)]
+        checks[f"{key}_same_argmax"] = float((mine.argmax(axis=1) == theirs.argmax(axis=1)).mean())
+        if name == "lm-eval":
+            checks[f"{key}_difference"] = float(np.abs(mine - theirs).max())
     return checks
 
 
@@ -107,7 +108,7 @@ def groups(full: bool) -> list[Group]:
                 peer("lm-eval", "LmEval", "zero-shot", 8 * more),
                 peer("generate", "Generate", "zero-shot", 8 * more),
                 peer("skorch", "Skorch", "zero-shot", 4 * more),
-                peer("llama.cpp Q4_0", "LlamaCpp", "zero-shot", TEXTS),
+                peer(LLAMA, "LlamaCpp", "zero-shot", TEXTS),
             ),
             checks=agreement,
         ),

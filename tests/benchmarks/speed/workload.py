@@ -19,7 +19,12 @@ from promptclf.task import Example
 TASKS = Path(__file__).parents[1] / "tasks"
 ONE_TOKEN = ("delivery", "refund", "payment", "invoice", "account", "complaint")
 SHORT = ("late parcel", "refund", "card declined", "account access")
-EXAMPLES = 14  # about 650 tokens with the instruction
+# With the labels about 60 tokens, and 650 with the examples.
+INSTRUCTION = (
+    "Read the customer's message and decide what it is about. "
+    "If several labels fit, take the one that matters most."
+)
+EXAMPLES = 14
 # Of these, labels of two words are made.
 THINGS = (
     *("parcel", "card", "invoice", "account", "password", "voucher", "subscription", "return", "refund"),
@@ -45,8 +50,8 @@ class Work:
         if self.name == "banking77":
             return Task.load(TASKS / "banking77.yaml")
         if self.name.startswith("labels-"):
-            return Task("labels", labels(int(self.name.removeprefix("labels-"))))
-        return Task("desk", SHORT if self.name == "short-labels" else ONE_TOKEN)
+            return Task("labels", labels(int(self.name.removeprefix("labels-"))), INSTRUCTION)
+        return Task("desk", SHORT if self.name == "short-labels" else ONE_TOKEN, INSTRUCTION)
 
     @property
     def examples(self) -> list[Example]:
@@ -67,13 +72,17 @@ class Work:
         template, task = PromptTemplate.load("chat"), self.task
         return [template.answer_for(task, label) for label in task.labels]
 
-    def needed(self, model: HFModel, count: int) -> tuple[int, float]:
+    def needed(self, model: HFModel, count: int) -> dict[str, float]:
         """Tokens and floating-point operations that exact answers for `count` texts need at least.
 
         What all prompts share is computed once and does not count; neither do padding, a text's tokens
         once more for each label, nor the last token of a label. An operation is a multiplication or an
         addition. Per token: two for each weight of the layers, and four for each layer, head and size
         of a head, times the tokens attended to. Where a token is predicted, the whole head counts.
+
+        Returns
+        -------
+        "prefix_tokens", which all prompts begin with, "needed_tokens", and "needed_gflop".
         """
         from promptclf.prefix import common_length
         from promptclf.trie import AnswerTrie
@@ -91,7 +100,7 @@ class Work:
             seen = own * shared + own * (own + 1) // 2 + sum(len(prompt) + d for d in trie.depths[1:])
             tokens += own + len(trie)
             operations += 2 * weights * (own + len(trie)) + attention * seen + head * (1 + len(trie))
-        return tokens, operations
+        return {"prefix_tokens": shared, "needed_tokens": tokens, "needed_gflop": operations / 1e9}
 
 
 def labels(count: int) -> tuple[str, ...]:
