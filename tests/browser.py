@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -132,15 +132,15 @@ class Visit:
         dropdown.get_by_role("combobox").click()
         self.page.get_by_role("option", name=option).click()
 
-    def faults(self) -> list[str]:
-        """What axe-core calls serious or critical, one line each."""
+    def faults(self, weights: Collection[str] = ("serious", "critical")) -> list[str]:
+        """What axe-core finds of some weights, one line each."""
         self.page.add_style_tag(content=STILL)
         self.page.evaluate(_axe())
         found = self.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
         return [
             f"{v['impact']} {v['id']}: {node['html'][:160]} {node['failureSummary']}"
             for v in found
-            if v["impact"] in ("serious", "critical")
+            if v["impact"] in weights
             for node in v["nodes"]
         ]
 

@@ -51,8 +51,8 @@ class Training:
         line = gr.HTML("", elem_id="pc-train-data")
         with gr.Row(elem_classes="pw-settings"):
             rows = rows_box("train_rows", "train_rows_info")
-            epochs = gr.Slider(
-                1, MAX_EPOCHS, value=3, step=1, buttons=[], min_width=170, **_words("train_epochs")
+            epochs = gr.Number(
+                3, precision=0, minimum=1, maximum=MAX_EPOCHS, min_width=170, **_words("train_epochs")
             )
             rate = gr.Number(
                 1e-3, minimum=1e-6, maximum=0.1, step=1e-4, min_width=170, **_words("train_rate")
