@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 import weakref
 from pathlib import Path
@@ -53,7 +54,8 @@ def load_model(
     dtype
         "auto" is what is fastest here: two small products are timed once on a machine, float32 against
         bfloat16 (float16 on a GPU without it); see `promptclf.precision`. Or "float32", "bfloat16",
-        "float16". ``info.dtype`` tells what is in use, and so does the provenance of every result.
+        "float16"; the environment variable ``PROMPTCLF_DTYPE`` takes the place of "auto".
+        ``info.dtype`` tells what is in use, and so does the provenance of every result.
     revision
         A Hub branch, tag or commit; the commit in use is recorded.
 
@@ -64,6 +66,8 @@ def load_model(
     """
     if quantization not in QUANTIZATIONS:
         raise ModelError(f"quantization: expected one of {', '.join(QUANTIZATIONS)}, got {quantization!r}")
+    if dtype == "auto":
+        dtype = os.environ.get("PROMPTCLF_DTYPE") or dtype
     if dtype not in ("auto", *KINDS):
         raise ModelError(f"dtype: expected one of auto, {', '.join(KINDS)}, got {dtype!r}")
     spec: dict[str, Any] = {"name": str(name), "quantization": quantization, "device": device, "dtype": dtype}

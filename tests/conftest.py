@@ -10,6 +10,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["PROMPTCLF_DTYPE"] = "float32"  # what is close on one machine is close on all
 
 import socket
 from collections.abc import Callable, Iterator

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from promptclf import precision
+from promptclf.errors import ModelError
 from promptclf.loading import load_model
 from promptclf.precision import fastest, shortest
 
@@ -77,6 +78,12 @@ def test_a_model_says_what_it_computes_in(monkeypatch: pytest.MonkeyPatch, tiny_
         return [1.0, 0.1]
 
     monkeypatch.setattr(precision, "shortest", quick)
+    monkeypatch.setenv("PROMPTCLF_DTYPE", "")
     model = load_model(str(tiny_llama), device="cpu")
     assert (model.info.dtype, str(model.module.dtype)) == ("bfloat16", "torch.bfloat16")
     assert load_model(str(tiny_llama), device="cpu", dtype="float32").info.dtype == "float32"
+    monkeypatch.setenv("PROMPTCLF_DTYPE", "float32")
+    assert load_model(str(tiny_llama), device="cpu").info.dtype == "float32"
+    monkeypatch.setenv("PROMPTCLF_DTYPE", "float8")
+    with pytest.raises(ModelError, match=r"dtype: expected one of auto, .*, got 'float8'"):
+        load_model(str(tiny_llama), device="cpu")
