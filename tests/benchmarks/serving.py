@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="how many rounds of calls (default 3)")
     parser.add_argument("--modes", nargs="+", default=["lora", "zero-shot"])
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # it takes the server along
     print(f"threads: {os.environ.get('OMP_NUM_THREADS', 'default')} of {len(os.sched_getaffinity(0))} cores")
     for mode in asked.modes[:1] if asked.starts else []:
         times = [first_answer(mode) for _ in range(asked.starts)]
