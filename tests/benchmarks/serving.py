@@ -104,7 +104,7 @@ def first_answer(mode: str) -> tuple[float, float]:
                 return time.perf_counter() - start, server.cpu()
 
 
-def together(mode: str, rounds: int) -> None:
+def together(mode: str, rounds: int, at_once: int) -> None:
     """Calls at once against calls one by one, in turns, on the same texts."""
     data = load_dataset("support")
     texts = list(dict.fromkeys(example.text for split in data.splits.values() for example in split))
@@ -117,13 +117,13 @@ def together(mode: str, rounds: int) -> None:
                 time.sleep(0.1)
         ratios = []
         for start in range(rounds):
-            few, many = texts[start : start + ONE_BY_ONE], texts[start : start + AT_ONCE]
+            few, many = texts[start : start + ONE_BY_ONE], texts[start : start + at_once]
             slow = [seconds / len(few) for seconds in server.ask(few, together=False, mode=mode)]
             fast = [seconds / len(many) for seconds in server.ask(many, together=True, mode=mode)]
             ratios.append((slow[0] / fast[0], slow[1] / fast[1]))
             print(
                 f"{mode}: a text one by one {slow[0]:.3f} s wall, {slow[1]:.3f} s CPU; "
-                f"{AT_ONCE} at once {fast[0]:.3f} s wall, {fast[1]:.3f} s CPU",
+                f"{at_once} at once {fast[0]:.3f} s wall, {fast[1]:.3f} s CPU",
                 flush=True,
             )
         wall, cpu = (sorted(column) for column in zip(*ratios, strict=True))
@@ -139,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--starts", type=int, default=3, help="how many cold starts (default 3)")
     parser.add_argument("--rounds", type=int, default=3, help="how many rounds of calls (default 3)")
+    parser.add_argument("--calls", type=int, default=AT_ONCE, help="how many calls at once (default 200)")
     parser.add_argument("--modes", nargs="+", default=["lora", "zero-shot"])
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # it takes the server along
@@ -149,7 +150,7 @@ def main() -> None:
         cpus = ", ".join(f"{cpu:.1f}" for _, cpu in times)
         print(f"cold start to the first answer ({mode}): {walls} s wall, {cpus} s CPU", flush=True)
     for mode in asked.modes if asked.rounds else []:
-        together(mode, asked.rounds)
+        together(mode, asked.rounds, asked.calls)
 
 
 if __name__ == "__main__":
