@@ -77,6 +77,12 @@ def test_reached(value: float, form: Any, expected: str) -> None:
     assert row.reached(value) == expected
 
 
+def test_a_line_without_targets_reaches_none() -> None:
+    row = table.times("a", "b", "c", "ours", "peer", None, None)
+    cells = row.cells(lambda group: result(ours=[1], peer=[2]))
+    assert cells[2:6] == ["", "", "2x", ""]
+
+
 def test_every_row_compares_variants_that_are_measured() -> None:
     from benchmarks.speed import scaling, scoring, serving, training
 
