@@ -34,7 +34,8 @@ class Ours(Job):
         self.model = load_model()
         self.prompts, self.answers = Work(work).prompts(texts), Work(work).answers
         self.cold, self.epsilon = cold, epsilon
-        self.facts = dict(Work(work).needed(self.model, texts))
+        if not epsilon:  # how little a search may get by with, nobody knows beforehand
+            self.facts = dict(Work(work).needed(self.model, texts))
         self.counter = TokenCounter(self.model.module)
 
     @property
