@@ -77,6 +77,12 @@ def test_reached(value: float, form: Any, expected: str) -> None:
     assert row.reached(value) == expected
 
 
+def test_a_line_without_targets_reaches_none() -> None:
+    row = table.times("a", "b", "c", "ours", "peer", None, None)
+    cells = row.cells(lambda group: result(ours=[1], peer=[2]))
+    assert cells[2:6] == ["", "", "2x", ""]
+
+
 def test_every_row_compares_variants_that_are_measured() -> None:
     from benchmarks.speed import scaling, scoring, serving, training
 
@@ -222,3 +228,20 @@ def test_agreement_with_others_on_their_texts() -> None:
         "argmax_only_same_argmax": 1.0,
     }
     assert agreement({"lm-eval": [[0.0]]}) == {}
+
+
+def test_training_needs_a_shared_beginning_once_a_step() -> None:
+    from types import SimpleNamespace
+
+    import torch
+
+    from benchmarks.speed.training import BATCH, facts
+
+    module = torch.nn.ModuleDict(
+        {"layers": torch.nn.ModuleDict({"first": torch.nn.Linear(3, 5, bias=False)})}
+    )
+    outer = torch.nn.ModuleDict({"model": module})
+    rows = [[1, 2, 3, 10 + n] for n in range(2 * BATCH)]
+    found = facts(SimpleNamespace(module=outer), rows)  # type: ignore[arg-type]
+    assert found["needed_tokens"] == 2 * (3 + BATCH)
+    assert found["needed_gflop"] == pytest.approx(4e-9 * 15 * found["needed_tokens"])

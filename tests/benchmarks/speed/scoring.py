@@ -15,7 +15,7 @@ from promptclf import load_model
 PEERS = "benchmarks.speed.scoring_peers"
 TEXTS = 32
 WARM_TEXTS = 4
-LLAMA = "llama.cpp Q4_0"
+LLAMA, SHIPPED = "llama.cpp Q4_0", "llama.cpp Q4_1"
 
 
 class Ours(Job):
@@ -34,7 +34,8 @@ class Ours(Job):
         self.model = load_model()
         self.prompts, self.answers = Work(work).prompts(texts), Work(work).answers
         self.cold, self.epsilon = cold, epsilon
-        self.facts = dict(Work(work).needed(self.model, texts))
+        if not epsilon:  # how little a search may get by with, nobody knows beforehand
+            self.facts = dict(Work(work).needed(self.model, texts))
         self.counter = TokenCounter(self.model.module)
 
     @property
@@ -73,8 +74,10 @@ def ours(
 
 
 def peer(name: str, make: str, work: str, texts: int, **options: Any) -> Variant:
-    """A variant of `scoring_peers`."""
-    return Variant(name, f"{PEERS}:{make}", texts, {"work": work, "texts": texts}, **options)
+    """A variant of `scoring_peers`, with options of its class."""
+    limits = {name: options.pop(name) for name in ("rounds", "warm_up") if name in options}
+    arguments = {"work": work, "texts": texts, **options}
+    return Variant(name, f"{PEERS}:{make}", texts, arguments, **limits)
 
 
 PEAK = Variant("peak", "benchmarks.speed.scoring:Peak", 1)
@@ -83,7 +86,8 @@ PEAK = Variant("peak", "benchmarks.speed.scoring:Peak", 1)
 def agreement(found: dict[str, Any]) -> dict[str, float]:
     """On how many texts others find our arg-max, and how far log-likelihoods are from ours."""
     checks: dict[str, float] = {}
-    for name, key in (("lm-eval", "lm_eval"), ("ours, arg-max only", "argmax_only"), (LLAMA, "llama")):
+    others = {"lm-eval": "lm_eval", "ours, arg-max only": "argmax_only", LLAMA: "q4_0", SHIPPED: "q4_1"}
+    for name, key in others.items():
         if name not in found or "ours" not in found:
             continue
         theirs = np.array(found[name])
@@ -108,7 +112,8 @@ def groups(full: bool) -> list[Group]:
                 peer("lm-eval", "LmEval", "zero-shot", 8 * more),
                 peer("generate", "Generate", "zero-shot", 8 * more),
                 peer("skorch", "Skorch", "zero-shot", 4 * more),
-                peer(LLAMA, "LlamaCpp", "zero-shot", TEXTS),
+                peer(LLAMA, "LlamaCpp", "zero-shot", TEXTS, requantised=True),
+                peer(SHIPPED, "LlamaCpp", "zero-shot", TEXTS),
             ),
             checks=agreement,
         ),

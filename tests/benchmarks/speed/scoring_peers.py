@@ -125,13 +125,16 @@ class Skorch(Peer):
 
 
 class LlamaCpp(Job):
-    """llama.cpp on 4-bit weights (Q4_0): the prefix is kept, and only a text's own tokens are computed.
+    """llama.cpp: the prefix is kept, and only a text's own tokens are computed, one text at a time.
 
-    One text at a time. The weights are made from the shipped ones, which are Q4_1, so that only their
-    speed means anything.
+    Parameters
+    ----------
+    requantised
+        Use Q4_0 weights made from the shipped ones, which are Q4_1. They are its fastest, but lose so much
+        that only their speed means anything; on how many texts the arg-max stays is in the checks.
     """
 
-    def __init__(self, work: str, texts: int) -> None:
+    def __init__(self, work: str, texts: int, requantised: bool = False) -> None:
         import llama_cpp
         import numpy as np
         from transformers import AutoTokenizer
@@ -145,7 +148,7 @@ class LlamaCpp(Job):
         self.shared, self.suffixes = shared, [prompt[shared:] for prompt in prompts]
         self.first = np.array([answer[0] for answer in answers])
         self.llama = llama_cpp.Llama(
-            model_path=str(self._requantised(llama_cpp)),
+            model_path=str(_q4_0(llama_cpp) if requantised else find_gguf()[0]),
             n_ctx=1024,
             n_batch=512,
             n_ubatch=512,
@@ -169,17 +172,18 @@ class LlamaCpp(Job):
             found.append(self.logits()[self.first].tolist())
         return found
 
-    @staticmethod
-    def _requantised(llama_cpp: Any) -> Path:
-        path = home() / "benchmarks" / "smollm2-135m-instruct.Q4_0.gguf"
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            settings = llama_cpp.llama_model_quantize_default_params()
-            settings.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0
-            settings.allow_requantize = True
-            partial = path.with_suffix(".partial")
-            source = find_gguf()[0]
-            if llama_cpp.llama_model_quantize(str(source).encode(), str(partial).encode(), settings):
-                raise RuntimeError(f"llama.cpp cannot requantise {source.name}")
-            partial.rename(path)
-        return path
+
+def _q4_0(llama_cpp: Any) -> Path:
+    """The Q4_0 weights, made once."""
+    path = home() / "benchmarks" / "smollm2-135m-instruct.Q4_0.gguf"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        settings = llama_cpp.llama_model_quantize_default_params()
+        settings.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0
+        settings.allow_requantize = True
+        partial = path.with_suffix(".partial")
+        source = find_gguf()[0]
+        if llama_cpp.llama_model_quantize(str(source).encode(), str(partial).encode(), settings):
+            raise RuntimeError(f"llama.cpp cannot requantise {source.name}")
+        partial.rename(path)
+    return path

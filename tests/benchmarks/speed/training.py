@@ -136,16 +136,20 @@ def tokens(encoder: Any, prompts: list[Any], answers: list[str]) -> list[tuple[l
 
 
 def facts(model: HFModel, rows: list[list[int]]) -> dict[str, Any]:
-    """Tokens without padding, and operations: forward, and backward to what comes before.
+    """Tokens without padding, what all begin with counted once a step, and operations on them.
 
-    The frozen weights get no gradients of their own; those of the adapter, attention and the head, which
-    depends on the loss, are left out.
+    Those are two for each weight of the layers forward, and two backward to what comes before; the frozen
+    weights get no gradients of their own. The adapter, attention and the head, which depends on the loss,
+    are left out.
     """
-    tokens = sum(map(len, rows))
+    from promptclf.prefix import common_length
+
+    steps = -(-len(rows) // BATCH)
+    needed = sum(map(len, rows)) - (len(rows) - steps) * common_length(rows)
     weights = sum(
         p.numel() for name, p in model.module.named_parameters() if ".layers." in name and p.ndim == 2
     )
-    return {"needed_tokens": tokens, "needed_gflop": 4e-9 * weights * tokens}
+    return {"needed_tokens": needed, "needed_gflop": 4e-9 * weights * needed}
 
 
 def same_loss(found: dict[str, Any]) -> dict[str, float]:
