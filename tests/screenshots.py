@@ -1,7 +1,8 @@
 """Pictures of every tab with something in it, light, dark and on a phone: ``python tests/screenshots.py``.
 
 It starts the app, trains an adapter and compares the modes as a visitor would, which takes some minutes, and
-writes spaces/screenshots. With ``--home DIR`` both are kept there, and another call only takes the pictures.
+writes spaces/screenshots. With ``--home DIR`` both are kept there, and another call goes on from them;
+``--as-it-is`` takes pictures of what is there without waiting for either to end.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def evaluate(visit: Visit) -> None:
 
 def train(visit: Visit) -> None:
     """The newest training."""
-    expect(visit.tab("train").locator("#pc-train-view h2")).to_be_visible()
+    expect(visit.tab("train").locator("#pc-train-view svg.chart")).to_have_count(2)
 
 
 def data(visit: Visit) -> None:
@@ -114,12 +115,13 @@ SCENES: dict[str, Callable[[Visit], None]] = {
 }
 
 
-def shoot(browser: Browser, address: str, home: Path) -> None:
-    """Take all pictures."""
+def shoot(browser: Browser, address: str, home: Path, *, finish: bool) -> None:
+    """Take all pictures; with `finish`, first do what they are to show."""
     profile = home / "profile.json"
     with visiting(browser, address, storage_state=profile if profile.is_file() else None) as visit:
-        work(visit.open())
-        visit.page.context.storage_state(path=profile)
+        visit.open().page.context.storage_state(path=profile)
+        if finish:
+            work(visit)
     for look, (size, scheme) in LOOKS.items():
         scale = 2 if look == "phone" else 1
         for name in TABS:
@@ -154,13 +156,14 @@ def main() -> None:
     """Take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, help="where the training and the comparison are kept")
-    given = parser.parse_args().home
+    parser.add_argument("--as-it-is", action="store_true", help="wait for no job")
+    given = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        home = (given or Path(folder)).resolve()
+        home = (given.home or Path(folder)).resolve()
         home.mkdir(parents=True, exist_ok=True)
         with serve(home) as (app, *_), started() as browser:
-            shoot(browser, app.address, home)
+            shoot(browser, app.address, home, finish=not given.as_it_is)
 
 
 if __name__ == "__main__":
