@@ -47,10 +47,8 @@ def serve(
     PromptClfError
         If the port is in use.
     """
-    service = Service(model, quantization=quantization)
-    service.load()  # while the page is built
     try:
-        run(build_app(service), server_name=host, server_port=port)
+        run(build_app(Service(model, quantization=quantization)), server_name=host, server_port=port)
     except OSError as error:
         raise PromptClfError(
             f"port: expected a free one on {host}, {port} is in use; choose another"

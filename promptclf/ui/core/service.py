@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -351,15 +350,6 @@ class Service:
         return whole, len(ids)
 
     # ---- before and after -----------------------------------------------------------------------
-
-    def load(self) -> None:
-        """Begin to load the model; who needs it waits for it, and is told if it fails."""
-
-        def work() -> None:
-            with suppress(PromptClfError):
-                _ = self.model
-
-        self._begin(work, "load")
 
     def warm_up(self, task: str = "support") -> None:
         """Get all modes ready in the background, the quickest first."""
