@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -204,13 +205,22 @@ def _part(batch: Sequence[tuple[Row, float]], packed: bool) -> Batch:
     }
 
 
-@torch.no_grad()
 def packs(module: Any, longest: int) -> bool:
     """Whether packed rows of up to `longest` tokens give this model's padded losses, tried on a few."""
-    config = module.config.get_text_config()
-    if longest > (getattr(config, "sliding_window", None) or math.inf):
+    if longest > (getattr(module.config.get_text_config(), "sliding_window", None) or math.inf):
         return False
-    some = [1 + (7 * i) % (config.vocab_size - 1) for i in range(MIN_PREFIX + 12)]
+    if module not in _packing:
+        _packing[module] = _agrees(module)
+    return _packing[module]
+
+
+_packing: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # what was found out about each model
+
+
+@torch.no_grad()
+def _agrees(module: Any) -> bool:
+    size = module.config.get_text_config().vocab_size
+    some = [1 + (7 * i) % (size - 1) for i in range(MIN_PREFIX + 12)]
     rows = [Row([*some[: MIN_PREFIX + 1], *some[-n:]], 2) for n in (3, 5, 8)]
     loss, found = AnswerLoss(module), []
     try:

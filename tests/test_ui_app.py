@@ -68,7 +68,7 @@ def test_only_endpoints_are_public(app: Any) -> None:
 
 def test_limits_of_the_app(app: Any) -> None:
     queue = app._queue
-    assert queue.max_size == 32
+    assert queue.max_size == 256
     assert queue.default_concurrency_limit == 2
     assert app.api_open is False
     assert app.analytics_enabled is False
