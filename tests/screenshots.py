@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Browser, expect
@@ -117,19 +119,27 @@ SCENES: dict[str, Callable[[Visit], None]] = {
 
 def shoot(browser: Browser, address: str, home: Path, tabs: Sequence[str], *, finish: bool) -> None:
     """Take the pictures of some tabs; with `finish`, first do what they are to show."""
-    profile = home / "profile.json"
-    with visiting(browser, address, storage_state=profile if profile.is_file() else None) as visit:
-        visit.open().page.context.storage_state(path=profile)
+    kept = home / "profile.json"
+    with visiting(browser, address, storage_state=known(kept, address)) as visit:
+        visit.open().page.context.storage_state(path=kept)
         if finish:
             work(visit)
     for look, (size, scheme) in LOOKS.items():
         options = {"color_scheme": scheme, "device_scale_factor": 2 if look == "phone" else 1}
-        with visiting(browser, address, size, storage_state=profile, **options) as visit:
+        with visiting(browser, address, size, storage_state=known(kept, address), **options) as visit:
             visit.open()
             for name in tabs:
                 SCENES[name](visit)
                 close(visit)
                 save(visit, FOLDER / f"{name}-{look}.png", size, TALLEST[look])
+
+
+def known(kept: Path, address: str) -> Any:
+    """What the browser kept of an earlier call, whose server had another address; None: nothing."""
+    if not kept.is_file():
+        return None
+    state = json.loads(kept.read_text(encoding="utf-8"))
+    return {**state, "origins": [{**origin, "origin": address} for origin in state["origins"]]}
 
 
 def close(visit: Visit) -> None:
