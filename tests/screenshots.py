@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Browser, expect
@@ -60,7 +62,7 @@ def work(visit: Visit) -> None:
 
 def classify(visit: Visit) -> None:
     """Two answers, and the reasons of the newer one."""
-    page, box = visit.page, visit.page.locator("#pc-box textarea")
+    page, box = visit.page, visit.tab("classify").locator("#pc-box textarea")
     for number, text in enumerate(ASKED, 1):
         box.fill(text)
         box.press("Enter")
@@ -79,7 +81,7 @@ def compare(visit: Visit) -> None:
 
 def evaluate(visit: Visit) -> None:
     """The newest report."""
-    expect(visit.tab("evaluate").locator("h2")).to_contain_text("Most often right")
+    expect(visit.tab("evaluate").locator("#pc-evaluate-view h2")).to_contain_text("Most often right")
 
 
 def train(visit: Visit) -> None:
@@ -115,21 +117,29 @@ SCENES: dict[str, Callable[[Visit], None]] = {
 }
 
 
-def shoot(browser: Browser, address: str, home: Path, *, finish: bool) -> None:
-    """Take all pictures; with `finish`, first do what they are to show."""
-    profile = home / "profile.json"
-    with visiting(browser, address, storage_state=profile if profile.is_file() else None) as visit:
-        visit.open().page.context.storage_state(path=profile)
+def shoot(browser: Browser, address: str, home: Path, tabs: Sequence[str], *, finish: bool) -> None:
+    """Take the pictures of some tabs; with `finish`, first do what they are to show."""
+    kept = home / "profile.json"
+    with visiting(browser, address, storage_state=known(kept, address)) as visit:
+        visit.open().page.context.storage_state(path=kept)
         if finish:
             work(visit)
     for look, (size, scheme) in LOOKS.items():
-        scale = 2 if look == "phone" else 1
-        for name in TABS:
-            options = {"storage_state": profile, "color_scheme": scheme, "device_scale_factor": scale}
-            with visiting(browser, address, size, **options) as visit:
-                SCENES[name](visit.open())
+        options = {"color_scheme": scheme, "device_scale_factor": 2 if look == "phone" else 1}
+        with visiting(browser, address, size, storage_state=known(kept, address), **options) as visit:
+            visit.open()
+            for name in tabs:
+                SCENES[name](visit)
                 close(visit)
-                save(visit, FOLDER / f"{name}-{look}.png", TALLEST[look])
+                save(visit, FOLDER / f"{name}-{look}.png", size, TALLEST[look])
+
+
+def known(kept: Path, address: str) -> Any:
+    """What the browser kept of an earlier call, whose server had another address; None: nothing."""
+    if not kept.is_file():
+        return None
+    state = json.loads(kept.read_text(encoding="utf-8"))
+    return {**state, "origins": [{**origin, "origin": address} for origin in state["origins"]]}
 
 
 def close(visit: Visit) -> None:
@@ -141,12 +151,12 @@ def close(visit: Visit) -> None:
     visit.page.evaluate("document.activeElement?.blur(); window.scrollTo(0, 0)")
 
 
-def save(visit: Visit, path: Path, tallest: int) -> None:
+def save(visit: Visit, path: Path, size: tuple[int, int], tallest: int) -> None:
     """The whole page, down to `tallest` pixels, in few colours."""
+    width, least = size
+    visit.page.set_viewport_size({"width": width, "height": least})
     height = min(tallest, visit.page.evaluate("document.documentElement.scrollHeight"))
-    size = visit.page.viewport_size
-    assert size is not None
-    visit.page.set_viewport_size({"width": size["width"], "height": max(height, size["height"])})
+    visit.page.set_viewport_size({"width": width, "height": max(height, least)})
     with Image.open(io.BytesIO(visit.page.screenshot())) as picture:
         picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB", flush=True)
@@ -156,6 +166,7 @@ def main() -> None:
     """Take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, help="where the training and the comparison are kept")
+    parser.add_argument("--tabs", nargs="+", choices=TABS, default=TABS)
     parser.add_argument("--as-it-is", action="store_true", help="wait for no job")
     given = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -163,7 +174,7 @@ def main() -> None:
         home = (given.home or Path(folder)).resolve()
         home.mkdir(parents=True, exist_ok=True)
         with serve(home) as (app, *_), started() as browser:
-            shoot(browser, app.address, home, finish=not given.as_it_is)
+            shoot(browser, app.address, home, given.tabs, finish=not given.as_it_is)
 
 
 if __name__ == "__main__":
