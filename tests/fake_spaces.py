@@ -95,11 +95,6 @@ class FakeSpaces(FakeHub):
             case ["logs", kind], "GET":
                 lines = [f"data: {json.dumps({'data': line})}\n\n" for line in self.logs[kind]]
                 return 200, {"Content-Type": "text/event-stream"}, "".join(lines).encode()
-            case ["commit", _], "POST":
-                entries = [json.loads(line) for line in body.decode().splitlines()]
-                for entry in entries:
-                    if entry["key"] == "deletedFile":
-                        del self.repos[space][entry["value"]["path"]]
         # Files lie in all kinds of repositories in the same way.
         return super().answer(method, path.replace("/api/spaces/", "/api/models/"), body)
 

@@ -676,7 +676,7 @@ def test_a_training_that_is_killed_and_stopped_ends_as_if_it_had_not_been(
     store: Store, make: Callable[..., Jobs], tiny_llama: Path, tiny_models: dict[str, Any]
 ) -> None:
     data = store.add_dataset(ANN, desk())
-    request = {"task": data.id, "rank": 4, "batch_size": 4, "epochs": 1}
+    request = {"task": data.id, "rank": 4, "batch_size": 4, "epochs": 5}
     jobs = make(model=str(tiny_llama))
     jobs.start()
     whole = wait_over(store, jobs.submit("train", request, ANN))
