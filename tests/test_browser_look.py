@@ -184,8 +184,8 @@ def test_by_keyboard_alone(browser: Browser, app: App) -> None:
         page.keyboard.press("Enter")
         expect(page.locator(".pc-pick")).to_be_visible()
         walk_to(page, "What is the right label?")
-        walk_to(page, "Classify", back=True)
-        page.keyboard.press("ArrowRight")
+        walk_to(page, "Compare", back=True)  # every tab is a stop of its own
+        page.keyboard.press("Enter")
         expect(page.locator("#pc-tab-compare")).to_be_visible()
         walk_to(page, "Compare", tab="pc-tab-compare")
         page.keyboard.press("Enter")
