@@ -32,7 +32,7 @@ ASKED = (
     "My parcel was due on Monday and there is still no sign of it.",
 )
 CSV = "text,label\n" + "".join(
-    f"{text},{label}\n"
+    f'"{text}",{label}\n'
     for text, label in (
         ("The blue kettle leaks since yesterday.", "damaged item"),
         ("The blue kettle leaks since yesterday!", "damaged item"),
