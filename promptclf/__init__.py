@@ -12,11 +12,14 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from promptclf.baselines import TfidfSvmClassifier
-    from promptclf.classifier import PromptClassifier, ZeroShotClassifier
+    from promptclf.classifiers.base import PromptClassifier
+    from promptclf.classifiers.baselines import TfidfSvmClassifier
+    from promptclf.classifiers.few_shot import FewShotClassifier
+    from promptclf.classifiers.lora import LoraClassifier
+    from promptclf.classifiers.zero_shot import ZeroShotClassifier
     from promptclf.client import Client
-    from promptclf.data import Dataset, load_dataset
-    from promptclf.doctor import diagnose
+    from promptclf.data.dataset import Dataset, load_dataset
+    from promptclf.data.doctor import diagnose
     from promptclf.errors import (
         ArtifactError,
         DataError,
@@ -28,13 +31,11 @@ if TYPE_CHECKING:
         TextTooLongError,
         TrainingError,
     )
-    from promptclf.evaluate import compare
-    from promptclf.few_shot import FewShotClassifier
-    from promptclf.loading import load_model
-    from promptclf.lora import LoraClassifier
+    from promptclf.evaluation.compare import compare
+    from promptclf.evaluation.report import Report
+    from promptclf.lm.loading import load_model
     from promptclf.modes import MODES, load_classifier
     from promptclf.prompt import PromptTemplate
-    from promptclf.report import Report
     from promptclf.settings import TrainConfig
     from promptclf.task import Example, Prediction, Task
 
@@ -73,18 +74,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "baselines": ("TfidfSvmClassifier",),
-    "classifier": ("PromptClassifier", "ZeroShotClassifier"),
+    "classifiers.base": ("PromptClassifier",),
+    "classifiers.baselines": ("TfidfSvmClassifier",),
+    "classifiers.few_shot": ("FewShotClassifier",),
+    "classifiers.lora": ("LoraClassifier",),
+    "classifiers.zero_shot": ("ZeroShotClassifier",),
     "client": ("Client",),
-    "data": ("Dataset", "load_dataset"),
-    "doctor": ("diagnose",),
-    "evaluate": ("compare",),
-    "few_shot": ("FewShotClassifier",),
-    "loading": ("load_model",),
-    "lora": ("LoraClassifier",),
+    "data.dataset": ("Dataset", "load_dataset"),
+    "data.doctor": ("diagnose",),
+    "evaluation.compare": ("compare",),
+    "evaluation.report": ("Report",),
+    "lm.loading": ("load_model",),
     "modes": ("MODES", "load_classifier"),
     "prompt": ("PromptTemplate",),
-    "report": ("Report",),
     "settings": ("TrainConfig",),
     "task": ("Example", "Prediction", "Task"),
 }

@@ -20,8 +20,8 @@ from typing import Any
 
 import yaml
 
-from promptclf.embedded import HUB_ID
 from promptclf.errors import PromptClfError
+from promptclf.lm.embedded import HUB_ID
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from promptclf.classifier import PromptClassifier, ZeroShotClassifier
+from promptclf.classifiers.base import PromptClassifier
+from promptclf.classifiers.few_shot import FewShotClassifier
+from promptclf.classifiers.lora import LoraClassifier
+from promptclf.classifiers.persistence import local_folder, read_config
+from promptclf.classifiers.zero_shot import ZeroShotClassifier
 from promptclf.errors import ArtifactError
-from promptclf.few_shot import FewShotClassifier
-from promptclf.lora import LoraClassifier
-from promptclf.persistence import local_folder, read_config
 
 MODES: dict[str, type[PromptClassifier]] = {
     "zero-shot": ZeroShotClassifier,

@@ -21,16 +21,16 @@ import pytest
 from hypothesis import settings
 
 from fakes import KEYWORDS, FakeModel
-from promptclf.embedded import find_gguf, home
 from promptclf.errors import ModelError
+from promptclf.lm.embedded import find_gguf, home
 from promptclf.task import Example, Task
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     from live import Live
-    from promptclf.data import Dataset
-    from promptclf.model import HFModel
+    from promptclf.data.dataset import Dataset
+    from promptclf.lm.model import HFModel
     from serving import App
 
 # The same texts in every run; a machine that is busy is not a failure.
@@ -113,7 +113,7 @@ def task() -> Task:
 @pytest.fixture(scope="session")
 def dataset(task: Task) -> Dataset:
     """36 train, 12 validation and 18 test rows, balanced, no text twice."""
-    from promptclf.data import Dataset
+    from promptclf.data.dataset import Dataset
 
     openings = [
         "Hello, my",
@@ -176,7 +176,7 @@ def tiny_qwen3(tiny_folders: dict[str, Path]) -> Path:
 @pytest.fixture(scope="session")
 def tiny_models(tiny_folders: dict[str, Path]) -> dict[str, HFModel]:
     """Family -> the tiny model, loaded in float32 and shared by the session: leave it as it was."""
-    from promptclf.loading import load_model
+    from promptclf.lm.loading import load_model
 
     return {family: load_model(str(folder), device="cpu") for family, folder in tiny_folders.items()}
 
@@ -190,7 +190,7 @@ def tiny(request: pytest.FixtureRequest, tiny_models: dict[str, HFModel]) -> HFM
 @pytest.fixture(scope="session")
 def embedded(promptclf_home: Path) -> HFModel:
     """The embedded model, loaded once; skips where its package is not installed."""
-    from promptclf.loading import load_model
+    from promptclf.lm.loading import load_model
 
     try:
         find_gguf()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promptclf.errors import TextTooLongError
-from promptclf.model import ModelInfo
+from promptclf.lm.model import ModelInfo
 from promptclf.prompt import Prompt
 
 KEYWORDS = {"invoice": "billing", "parcel": "delivery", "password": "account"}

@@ -11,9 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-from promptclf import scheduler
-from promptclf.jobs import Jobs
-from promptclf.store import Store
+from promptclf.jobs.jobs import Jobs, scheduler
+from promptclf.jobs.store import Store
 
 
 def main(folder: str, behaviour: str) -> None:

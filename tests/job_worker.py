@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from promptclf.errors import DataError
-from promptclf.store import Job, Store
-from promptclf.worker import Event, Stop, Work, main
+from promptclf.jobs.store import Job, Store
+from promptclf.jobs.worker import Event, Stop, Work, main
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 Tell = Callable[[Event], None]

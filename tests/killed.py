@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from promptclf.loading import load_model
-from promptclf.lora import LoraClassifier
+from promptclf.classifiers.lora import LoraClassifier
+from promptclf.lm.loading import load_model
 from quick import CONFIG, TASK, digest, rows
 
 SETTINGS = replace(CONFIG, dropout=0.2, epochs=8, save_steps=1)

@@ -23,7 +23,7 @@ from typing import Any, cast
 import httpx
 
 from fakes import FakeModel
-from promptclf.store import Job, Store
+from promptclf.jobs.store import Job, Store
 
 LABELS = {"parcel": "delivery status", "charged": "payment problem", "broken": "damaged item"}
 
@@ -142,7 +142,7 @@ def main(folder: Path, port: int, queue: int) -> None:
     os.environ["PROMPTCLF_HOME"] = str(folder / "home")
     from starlette.middleware import Middleware
 
-    from promptclf.jobs import Jobs
+    from promptclf.jobs.jobs import Jobs
     from promptclf.ui.api import endpoints
     from promptclf.ui.core.service import Service
     from promptclf.ui.web.guard import GuardedBlocks, wrong_argument

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from live import Live, MoodyModel
-from promptclf.store import Store
+from promptclf.jobs.store import Store
 
 START_SECONDS = 120
 
@@ -52,7 +52,7 @@ def page(folder: Path, *, seconds: float = 10) -> Iterator[tuple[Live, subproces
 
 def main(folder: Path, port: int, seconds: float) -> None:
     """Serve until the process is told to end."""
-    from promptclf.jobs import Jobs
+    from promptclf.jobs.jobs import Jobs
     from promptclf.ui import build_app, server
     from promptclf.ui.core.service import Service
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fakes import KEYWORDS
-from promptclf.loading import load_model
-from promptclf.lora import LoraClassifier
-from promptclf.model import HFModel
+from promptclf.classifiers.lora import LoraClassifier
+from promptclf.lm.loading import load_model
+from promptclf.lm.model import HFModel
 from promptclf.settings import TrainConfig
 from promptclf.task import Task
 

@@ -21,7 +21,7 @@ COMMAND = "promptclf compare --task support --modes zero-shot --out report"
 
 def compare_part() -> str:
     """The table that the command printed, from its report."""
-    from promptclf.report import Report
+    from promptclf.evaluation.report import Report
 
     if not COMPARISON.is_file():
         return ""

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from promptclf.classifier import ZeroShotClassifier
-from promptclf.data import load_dataset
-from promptclf.model import HFModel
-from promptclf.store import Store
+from promptclf.classifiers.zero_shot import ZeroShotClassifier
+from promptclf.data.dataset import load_dataset
+from promptclf.jobs.store import Store
+from promptclf.lm.model import HFModel
 from promptclf.ui.core.service import Service
 
 ROOT = Path(__file__).parent.parent

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from fakes import FakeModel
-from promptclf.jobs import Jobs
-from promptclf.store import Store
+from promptclf.jobs.jobs import Jobs
+from promptclf.jobs.store import Store
 from promptclf.ui.core.service import Service
 from promptclf.ui.core.visitor import token_state
 from promptclf.ui.page.context import Context

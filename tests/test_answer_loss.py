@@ -19,11 +19,11 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from promptclf import trainer
-from promptclf.answer_loss import AnswerLoss, Row, collate, packs
-from promptclf.lora import LoraClassifier
-from promptclf.model import HFModel
-from promptclf.prefix import MIN_PREFIX
+from promptclf.classifiers.lora import LoraClassifier
+from promptclf.lm.model import HFModel
+from promptclf.lm.prefix import MIN_PREFIX
+from promptclf.training import trainer
+from promptclf.training.answer_loss import AnswerLoss, Row, collate, packs
 from quick import CONFIG, TASK, own_model, rows
 
 SMALL = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -16,10 +16,10 @@ import pytest
 
 from fakes import FakeModel
 from live import Live, live, sse, until
-from promptclf.data import Dataset
-from promptclf.jobs import Jobs
+from promptclf.data.dataset import Dataset
+from promptclf.jobs.jobs import Jobs
+from promptclf.jobs.store import Store, new_token, owner_of
 from promptclf.schema import MAX_CHARS, MAX_FILE_ROWS
-from promptclf.store import Store, new_token, owner_of
 
 HERE = Path(__file__).parent
 CONTRACT = HERE / "api_contract.json"

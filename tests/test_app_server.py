@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from live import sse
-from promptclf.model import HFModel
+from promptclf.lm.model import HFModel
 from promptclf.task import PACKAGED_TASKS
 from serving import ROOT, App, keep_a_prior, serve
 

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
-from promptclf.baselines import TfidfSvmClassifier
+from promptclf.classifiers.baselines import TfidfSvmClassifier
 from promptclf.errors import DataError
 from promptclf.task import Task
 

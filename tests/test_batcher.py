@@ -14,11 +14,11 @@ import pytest
 
 from fakes import FakeModel
 from live import until
-from promptclf.batcher import Batcher
-from promptclf.data import load_dataset
+from promptclf.classifiers.selection import example_text
+from promptclf.data.dataset import load_dataset
 from promptclf.errors import DataError, PromptClfError
-from promptclf.model import HFModel
-from promptclf.selection import example_text
+from promptclf.lm.batcher import Batcher
+from promptclf.lm.model import HFModel
 from promptclf.ui.core.service import Service
 from visitors import SUPPORT
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 
 from browser import Visit, visiting
 from live import until
-from promptclf.store import Job
+from promptclf.jobs.store import Job
 from promptclf.task import PACKAGED_TASKS
 from serving import App
 

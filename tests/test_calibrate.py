@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax
 
-from promptclf.calibrate import fit_temperature, label_prior, probabilities
+from promptclf.classifiers.calibrate import fit_temperature, label_prior, probabilities
 
 SCORES = arrays(np.float64, st.tuples(st.integers(1, 8), st.integers(2, 6)), elements=st.floats(-400, 0))
 

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from promptclf.artifacts import verify
+from promptclf.classifiers.lora import LoraClassifier
 from promptclf.errors import ArtifactError
-from promptclf.lora import LoraClassifier
-from promptclf.model import HFModel
+from promptclf.lm.model import HFModel
 from promptclf.settings import TrainConfig
 from quick import CONFIG, TASK, adapters, digest, own_model, rows
 

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from promptclf.clean import TextCleaner
+from promptclf.data.clean import TextCleaner
 from promptclf.errors import DataError
 
 

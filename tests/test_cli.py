@@ -22,12 +22,11 @@ from typer.testing import CliRunner, Result
 import promptclf
 import promptclf.ui
 from fakes import KEYWORDS, FakeModel
-from promptclf import csv_safe
 from promptclf.cli import app, frame
-from promptclf.data import Dataset
+from promptclf.data.dataset import Dataset, csv_safe
+from promptclf.data.reading import read_table
+from promptclf.evaluation.report import build_report, score_predictions
 from promptclf.modes import MODES
-from promptclf.reading import read_table
-from promptclf.report import build_report, score_predictions
 from promptclf.settings import TrainConfig
 from promptclf.task import PACKAGED_TASKS, Task
 from readme_help import all_help
@@ -60,7 +59,7 @@ def fake(fake_model: FakeModel, monkeypatch: pytest.MonkeyPatch) -> FakeModel:
         return fake_model
 
     fake_model.asked = []  # type: ignore[attr-defined]
-    monkeypatch.setattr("promptclf.loading.load_model", load_model)
+    monkeypatch.setattr("promptclf.lm.loading.load_model", load_model)
     return fake_model
 
 
@@ -223,7 +222,7 @@ def test_errors_hold_no_control_characters(call: Call) -> None:
 def test_advice_of_the_library_is_said_in_words_of_the_command_line() -> None:
     """Every phrase that is replaced is one that the library still uses."""
     said: list[str] = []
-    for file in Path(promptclf.__file__).parent.glob("*.py"):
+    for file in Path(promptclf.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
                 said.append("".join(p.value if isinstance(p, ast.Constant) else "…" for p in node.values))
@@ -342,7 +341,7 @@ def test_wrong_options_are_told_before_a_model_is_loaded(
     def load(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("promptclf.loading.load_model", load)
+    monkeypatch.setattr("promptclf.lm.loading.load_model", load)
     monkeypatch.chdir(tmp_path)
     assert message in failed(call(*options))
 
@@ -458,7 +457,7 @@ def test_compare_passes_everything_on(
         results = [score_predictions(name, true, proba, labels, mode=name) for name in ("lora", "svm")]
         return build_report(results, true, labels, task=dataset.task.name, resamples=50)
 
-    monkeypatch.setattr("promptclf.evaluate.run_comparison", run_comparison)
+    monkeypatch.setattr("promptclf.evaluation.compare.run_comparison", run_comparison)
     words = f"compare --data {folder} --limit 6 --rows 9 --modes lora --quantization none,nf4 --templates all"
     result = call(
         *words.split(), "--seeds", "2", "--seed", "5", "--no-resume", "--out", str(tmp_path / "out")
@@ -489,9 +488,13 @@ def test_compare_passes_everything_on(
 @pytest.mark.parametrize(
     ("command", "interrupted", "said"),
     [
-        ("compare --out {0}", "promptclf.evaluate.run_comparison", "finished runs are kept"),
-        ("train --out {0}", "promptclf.lora.LoraClassifier.fit", "nothing was saved\n"),
-        ("train --out {0} --checkpoints {0}-ck", "promptclf.lora.LoraClassifier.fit", "; --resume goes on"),
+        ("compare --out {0}", "promptclf.evaluation.compare.run_comparison", "finished runs are kept"),
+        ("train --out {0}", "promptclf.classifiers.lora.LoraClassifier.fit", "nothing was saved\n"),
+        (
+            "train --out {0} --checkpoints {0}-ck",
+            "promptclf.classifiers.lora.LoraClassifier.fit",
+            "; --resume goes on",
+        ),
     ],
 )
 def test_ctrl_c_says_how_to_go_on(
@@ -688,13 +691,13 @@ import signal, sys, time
 sys.path[:0] = [{tests!r}]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from fakes import FakeModel
-import promptclf.loading
+import promptclf.lm.loading
 class Slow(FakeModel):
     def score(self, *args, **options):
         print("scoring", file=sys.stderr, flush=True)
         time.sleep({seconds})
         return super().score(*args, **options)
-promptclf.loading.load_model = lambda *args, **options: Slow()
+promptclf.lm.loading.load_model = lambda *args, **options: Slow()
 from promptclf.cli import main
 sys.argv[0] = "promptclf"
 main()

@@ -18,7 +18,7 @@ import pytest
 from live import Live, until
 from promptclf import Client, DataError, PromptClfError
 from promptclf.client import JobHandle
-from promptclf.store import owner_of
+from promptclf.jobs.store import owner_of
 
 ROOT = Path(__file__).parent.parent
 TEXT = "Where is my parcel?"

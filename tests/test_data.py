@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptclf.clean import TextCleaner
-from promptclf.data import Dataset, load_dataset, read_rows, read_source, split_examples
+from promptclf.data.clean import TextCleaner
+from promptclf.data.dataset import Dataset, load_dataset, read_rows, read_source, split_examples
 from promptclf.errors import DataError, TaskError
 from promptclf.task import PACKAGED_TASKS, Example, Task, packaged_tasks
 
@@ -219,7 +219,7 @@ def test_packaged_tasks_load_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     (path / "task.yaml").write_text("name: pets\nlabels: [b, a]")
     monkeypatch.setattr("promptclf.task.PACKAGED_TASKS", tmp_path)
-    monkeypatch.setattr("promptclf.data.PACKAGED_TASKS", tmp_path)
+    monkeypatch.setattr("promptclf.data.dataset.PACKAGED_TASKS", tmp_path)
     dataset = load_dataset("pets")
     assert (dataset.name, dataset.task.labels) == ("pets", ("b", "a"))
     assert dataset.validation_from_source
@@ -339,7 +339,7 @@ def test_real_data_is_read_like_the_csv_module_reads_it(name: str) -> None:
 
 def test_importing_is_light() -> None:
     code = (
-        "import sys, promptclf.data, promptclf.doctor;"
+        "import sys, promptclf.data.dataset, promptclf.data.doctor;"
         "print([name for name in ('torch', 'transformers', 'gradio', 'datasets') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -21,8 +21,8 @@ import promptclf.deploy
 from fake_spaces import FakeSpaces, fake_spaces
 from promptclf.cli import app
 from promptclf.deploy import deploy, space_files, stage
-from promptclf.embedded import HUB_ID
 from promptclf.errors import PromptClfError
+from promptclf.lm.embedded import HUB_ID
 from promptclf.prompt import packaged_templates
 from staging import git, make_checkout
 

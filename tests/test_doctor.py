@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptclf.data import Dataset
-from promptclf.doctor import Finding, Row, diagnose
-from promptclf.similarity import near_duplicates, normal_form
+from promptclf.data.dataset import Dataset
+from promptclf.data.doctor import Finding, Row, diagnose
+from promptclf.data.similarity import near_duplicates, normal_form
 from promptclf.task import Example, Task
 
 WORDS = [

@@ -22,11 +22,11 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from promptclf.engine import ScoringEngine
-from promptclf.model import HFModel
-from promptclf.padded import batches
-from promptclf.prefix import MIN_PREFIX, common_length
-from promptclf.trie import AnswerTrie
+from promptclf.lm.engine import ScoringEngine
+from promptclf.lm.model import HFModel
+from promptclf.lm.padded import batches
+from promptclf.lm.prefix import MIN_PREFIX, common_length
+from promptclf.lm.trie import AnswerTrie
 
 CLOSE = 1e-4  # nats, in float32
 LABELS = [" positive", " negative", " very negative", " very", " neutral"]  # one begins another
@@ -240,7 +240,7 @@ def test_other_models_take_another_path(config: Any, model: Any, path: str) -> N
         SMALL | {"head_dim": 8} if path == "padded" else {"vocab_size": 97, "hidden_size": 32, "n_head": 4}
     )
     module = model(config(**shape)).eval()
-    engine = ScoringEngine(module, pad_id=0)
+    engine = ScoringEngine(module, pad_id=0, spare_nodes=0)
     prompts, ends = [[*range(1, 20), 3], [*range(1, 20), 5, 7, 8]], [[5, 6], [5, 7, 8], [9]]
     for epsilon in (0, 1e-9):
         np.testing.assert_allclose(
@@ -260,7 +260,7 @@ def test_a_model_that_refuses_the_trie_is_scored_plainly(
 
     fresh.path = None
     for path in ("packed", "padded"):
-        monkeypatch.setattr(f"promptclf.engine.score_{path}", refuse)
+        monkeypatch.setattr(f"promptclf.lm.engine.score_{path}", refuse)
     prompts, ends = tokens(tiny, TEXTS[:2]), answers(tiny)
     with caplog.at_level(logging.WARNING, logger="promptclf"):
         scores = [fresh.score(prompts, ends) for _ in range(2)]
@@ -366,6 +366,22 @@ def test_leaving_out_saves_work(any_llama: ScoringEngine) -> None:
     assert fed[1] < fed[0]
 
 
+def test_where_little_could_be_saved_everything_is_fed_at_once(any_llama: ScoringEngine) -> None:
+    ends, prompts = [[first, 20, 96] for first in range(12)], [list(range(10, 40))]
+    engine = ScoringEngine(any_llama.model, pad_id=0, path=any_llama.path)
+    assert len(AnswerTrie(ends)) <= engine.spare_nodes < 3 * len(AnswerTrie(ends))
+    for _ in range(2):  # keeps the prefix
+        engine.score(prompts, ends)
+    counter = Counter(any_llama.model)
+    engine.score(prompts, ends, epsilon=0.5)
+    passes = 1 if engine.path == "packed" else 2  # padded rows take the texts first
+    assert len(counter.fed) == passes
+    counter.fed.clear()
+    engine.score([[*prompts[0], n] for n in range(4)], ends, epsilon=1e-9)
+    counter.remove()
+    assert len(counter.fed) > passes
+
+
 @given(
     prompts=st.lists(st.lists(st.integers(0, 96), min_size=1, max_size=24), min_size=1, max_size=3),
     ends=st.lists(
@@ -385,7 +401,8 @@ def test_the_best_answer_alone_is_certain(
 @pytest.fixture(scope="module", params=["packed", "padded"])
 def any_llama(request: pytest.FixtureRequest) -> ScoringEngine:
     torch.manual_seed(0)
-    return ScoringEngine(LlamaForCausalLM(LlamaConfig(**SMALL)).eval(), pad_id=0, path=request.param)
+    module = LlamaForCausalLM(LlamaConfig(**SMALL)).eval()
+    return ScoringEngine(module, pad_id=0, path=request.param, spare_nodes=0)
 
 
 # ---- embeddings -----------------------------------------------------------------------------------

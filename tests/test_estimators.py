@@ -20,13 +20,14 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 
 from fakes import FakeModel
-from promptclf.baselines import TfidfSvmClassifier
-from promptclf.classifier import PromptClassifier, ZeroShotClassifier, spread
+from promptclf.classifiers.base import PromptClassifier, spread
+from promptclf.classifiers.baselines import TfidfSvmClassifier
+from promptclf.classifiers.few_shot import FewShotClassifier
+from promptclf.classifiers.lora import LoraClassifier
+from promptclf.classifiers.zero_shot import ZeroShotClassifier
 from promptclf.errors import DataError, ModelError, TemplateError, TextTooLongError
-from promptclf.few_shot import FewShotClassifier
-from promptclf.loading import load_model
-from promptclf.lora import LoraClassifier
-from promptclf.model import HFModel
+from promptclf.lm.loading import load_model
+from promptclf.lm.model import HFModel
 from promptclf.modes import MODES, load_classifier
 from promptclf.prompt import PromptTemplate
 from promptclf.task import Task
@@ -297,7 +298,7 @@ def test_a_fitted_classifier_can_be_pickled(name: str, fitted: Any, model: HFMod
 
 def test_unpickling_where_nothing_is_loaded(ours: PromptClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
     data = pickle.dumps(ours)
-    monkeypatch.setattr("promptclf.loading._loaded", {})
+    monkeypatch.setattr("promptclf.lm.loading._loaded", {})
     again = pickle.loads(data)
     assert again.model_ is not ours.model_
     np.testing.assert_allclose(again.predict_proba(TEST[0]), ours.predict_proba(TEST[0]), atol=1e-6, rtol=0)

@@ -15,15 +15,15 @@ import pytest
 from numpy.typing import NDArray
 
 from fakes import FakeModel
-from promptclf.baselines import TfidfSvmClassifier
-from promptclf.classifier import ZeroShotClassifier
-from promptclf.data import Dataset
+from promptclf.classifiers.baselines import TfidfSvmClassifier
+from promptclf.classifiers.few_shot import FewShotClassifier
+from promptclf.classifiers.zero_shot import ZeroShotClassifier
+from promptclf.data.dataset import Dataset
 from promptclf.errors import DataError, ModelError
-from promptclf.evaluate import compare, run_comparison
-from promptclf.few_shot import FewShotClassifier
-from promptclf.loading import model_revision
-from promptclf.measure import Run, measure
-from promptclf.report import Report
+from promptclf.evaluation.compare import compare, run_comparison
+from promptclf.evaluation.measure import Run, measure
+from promptclf.evaluation.report import Report
+from promptclf.lm.loading import model_revision
 
 QUICK: dict[str, Any] = {"epochs": 1, "min_steps": 1, "rank": 2}
 

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import FakeModel
-from promptclf.classifier import ZeroShotClassifier
-from promptclf.data import Dataset
+from promptclf.classifiers.explain import MAX_UNITS, word_weights
+from promptclf.classifiers.few_shot import FewShotClassifier
+from promptclf.classifiers.zero_shot import ZeroShotClassifier
+from promptclf.data.dataset import Dataset
 from promptclf.errors import DataError, TextTooLongError
-from promptclf.explain import MAX_UNITS, word_weights
-from promptclf.few_shot import FewShotClassifier
-from promptclf.model import HFModel
+from promptclf.lm.model import HFModel
 from promptclf.task import Task
 
 TASK = Task("desk", ("billing", "delivery", "account"))

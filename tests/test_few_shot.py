@@ -13,11 +13,11 @@ import pytest
 
 from fakes import FakeModel
 from promptclf import selection as selectors
-from promptclf.data import Dataset
+from promptclf.classifiers.few_shot import CV_FOLDS, CV_TEXTS, RANDOM_DRAWS, SELECTIONS, FewShotClassifier
+from promptclf.data.dataset import Dataset
 from promptclf.errors import DataError, TextTooLongError
-from promptclf.few_shot import CV_FOLDS, CV_TEXTS, RANDOM_DRAWS, SELECTIONS, FewShotClassifier
-from promptclf.loading import load_model
-from promptclf.model import HFModel
+from promptclf.lm.loading import load_model
+from promptclf.lm.model import HFModel
 from promptclf.prompt import Prompt, PromptTemplate
 from promptclf.task import Task
 

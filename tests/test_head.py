@@ -20,9 +20,9 @@ from transformers import (
     OPTForCausalLM,
 )
 
-from promptclf.answer_loss import AnswerLoss, Row, collate
-from promptclf.engine import ScoringEngine
-from promptclf.head import Head
+from promptclf.lm.engine import ScoringEngine
+from promptclf.lm.head import Head
+from promptclf.training.answer_loss import AnswerLoss, Row, collate
 
 SHAPE = {
     "vocab_size": 97,

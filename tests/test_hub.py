@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from promptclf.data import load_dataset
+from promptclf.data.dataset import load_dataset
 from promptclf.errors import DataError, MissingPackageError
 from promptclf.task import Example
 

@@ -17,15 +17,14 @@ from typing import Any
 
 import pytest
 
-from promptclf import scheduler, worker
-from promptclf.data import Dataset
+from promptclf.data.dataset import Dataset
 from promptclf.errors import DataError, PromptClfError
-from promptclf.jobs import Jobs
+from promptclf.evaluation.report import Report
+from promptclf.jobs.jobs import Jobs, scheduler, worker
+from promptclf.jobs.store import Job, Store, new_token, owner_of
+from promptclf.jobs.worker import SAVE_STEPS, Stop, Stopped
 from promptclf.modes import load_classifier
-from promptclf.report import Report
-from promptclf.store import Job, Store, new_token, owner_of
 from promptclf.task import Example
-from promptclf.worker import SAVE_STEPS, Stop, Stopped
 from quick import TASK, rows
 
 HERE = Path(__file__).parent

@@ -37,7 +37,7 @@ def test_peft_comes_without_the_compiler() -> None:
     run("""if True:
         import sys, torch
         before = torch.compile
-        from promptclf.light import prepare_peft
+        from promptclf.lm.light import prepare_peft
         prepare_peft()
         import peft
         assert "torch._inductor.compile_fx" not in sys.modules
@@ -50,7 +50,7 @@ def test_functions_are_compiled_when_they_are_called(tmp_path: Path) -> None:
     run(
         """if True:
         import torch
-        from promptclf.light import prepare_peft
+        from promptclf.lm.light import prepare_peft
         prepare_peft()
         import bitsandbytes as stand_in
         assert stand_in.calls == []

@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
 from promptclf import embedded as embedded_module
-from promptclf import loading
-from promptclf.embedded import embedded_folder, find_gguf, home
 from promptclf.errors import ModelError
-from promptclf.loading import load_model, model_revision, weights_digest
-from promptclf.model import HFModel
+from promptclf.lm import loading
+from promptclf.lm.embedded import embedded_folder, find_gguf, home
+from promptclf.lm.loading import load_model, model_revision, weights_digest
+from promptclf.lm.model import HFModel
 from promptclf.prompt import PromptTemplate
 from promptclf.quiet import quiet
 from promptclf.task import Task

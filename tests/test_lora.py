@@ -18,16 +18,16 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import f1_score
 
-from promptclf import calibrate
-from promptclf.answer_loss import AnswerLoss
-from promptclf.classifier import ZeroShotClassifier
+from promptclf.classifiers import calibrate
+from promptclf.classifiers.few_shot import FewShotClassifier
+from promptclf.classifiers.lora import LoraClassifier
+from promptclf.classifiers.zero_shot import ZeroShotClassifier
 from promptclf.errors import DataError, ModelError, TextTooLongError, TrainingError
-from promptclf.few_shot import FewShotClassifier
-from promptclf.loading import load_model
-from promptclf.lora import LoraClassifier
-from promptclf.model import HFModel
+from promptclf.lm.loading import load_model
+from promptclf.lm.model import HFModel
 from promptclf.settings import TrainConfig
 from promptclf.task import Task
+from promptclf.training.answer_loss import AnswerLoss
 from quick import CONFIG, TASK, adapters, digest, own_model, rows
 
 TRAIN, HELD, TEST = rows(24), rows(9, start=100), rows(12, start=200)
@@ -98,7 +98,7 @@ def test_the_best_epoch_is_kept_and_waiting_for_a_better_one_ends(
         kept.append(model.adapters.state(name))
         return {"macro_f1": next(f1), "accuracy": 0.5, "log_loss": 1.0 + len(kept) / 10}
 
-    monkeypatch.setattr("promptclf.lora._measure", measure)
+    monkeypatch.setattr("promptclf.classifiers.lora._measure", measure)
     classifier = fit(model, replace(CONFIG, epochs=6, patience=patience))
     assert classifier.training_["best_epoch"] == 2  # the first of two with 0.6 has the lower log-loss
     assert len(classifier.training_["history"]) == (3 if patience == 1 else 6)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
-from promptclf import metrics
 from promptclf.errors import DataError
+from promptclf.evaluation import metrics
 
 EXACT = 1e-12
 

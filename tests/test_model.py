@@ -15,8 +15,8 @@ from sklearn.base import BaseEstimator, clone
 from fakes import FakeModel
 from promptclf import model as model_module
 from promptclf.errors import ArtifactError, TextTooLongError
-from promptclf.loading import load_model
-from promptclf.model import HFModel, LanguageModel
+from promptclf.lm.loading import load_model
+from promptclf.lm.model import HFModel, LanguageModel
 from promptclf.prompt import Message, Prompt, PromptTemplate
 from promptclf.task import Task
 
@@ -141,7 +141,7 @@ def test_unpickling_elsewhere_loads_the_same_weights(tiny_llama: Path) -> None:
     model = load_model(str(tiny_llama), device="cpu")
     expected, data = model.score(prompts(), ANSWERS), pickle.dumps(model)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("promptclf.loading._loaded", {})  # as in another process
+        patch.setattr("promptclf.lm.loading._loaded", {})  # as in another process
         again = pickle.loads(data)
     assert again is not model
     np.testing.assert_array_equal(again.score(prompts(), ANSWERS), expected)

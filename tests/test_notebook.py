@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from promptclf.report import Report
+from promptclf.evaluation.report import Report
 
 nbformat = pytest.importorskip("nbformat")
 

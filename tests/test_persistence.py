@@ -20,14 +20,14 @@ from safetensors.torch import load_file, save_file
 from fake_hub import FakeHub, fake_hub
 from fakes import FakeModel
 from promptclf.artifacts import MANIFEST, seal
-from promptclf.card import model_card
-from promptclf.classifier import ZeroShotClassifier
+from promptclf.classifiers.card import model_card
+from promptclf.classifiers.few_shot import FewShotClassifier
+from promptclf.classifiers.lora import ADAPTER_CONFIG, WEIGHTS, LoraClassifier
+from promptclf.classifiers.persistence import CONFIG
+from promptclf.classifiers.zero_shot import ZeroShotClassifier
 from promptclf.errors import ArtifactError, DataError, ModelError, PromptClfError
-from promptclf.few_shot import FewShotClassifier
-from promptclf.lora import ADAPTER_CONFIG, WEIGHTS, LoraClassifier
-from promptclf.model import HFModel
+from promptclf.lm.model import HFModel
 from promptclf.modes import load_classifier
-from promptclf.persistence import CONFIG
 from promptclf.task import Task
 from quick import CONFIG as QUICK
 from quick import TASK, adapters, own_model, rows
@@ -373,7 +373,8 @@ def test_the_base_is_loaded_as_it_was(
     monkeypatch.setattr(classifier.model_, "info", info)
     path = classifier.save_pretrained(tmp_path / "zero")
     monkeypatch.setattr(
-        "promptclf.loading.load_model", lambda *args, **options: asked.append((args, options)) or FakeModel()
+        "promptclf.lm.loading.load_model",
+        lambda *args, **options: asked.append((args, options)) or FakeModel(),
     )
     load_classifier(path)
     assert asked == [(("owner/model",), {"quantization": "nf4", "revision": revision})]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from promptclf import precision
 from promptclf.errors import ModelError
-from promptclf.loading import load_model
-from promptclf.precision import fastest, shortest
+from promptclf.lm import precision
+from promptclf.lm.loading import load_model
+from promptclf.lm.precision import fastest, shortest
 
 
 @pytest.fixture(autouse=True)

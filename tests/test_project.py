@@ -183,7 +183,7 @@ def test_the_installed_package_has_the_version() -> None:
 
 
 def test_make_names_the_embedded_model_as_the_code_does() -> None:
-    from promptclf.embedded import INSTALL
+    from promptclf.lm.embedded import INSTALL
 
     assert f"EMBEDDED_MODEL := {INSTALL.split()[-1]}\n" in (ROOT / "Makefile").read_text()
 

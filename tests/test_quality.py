@@ -13,7 +13,7 @@ import pytest
 from benchmarks import quality
 from fakes import FakeModel
 from promptclf import Dataset, FewShotClassifier, Task, load_dataset
-from promptclf.reading import Table
+from promptclf.data.reading import Table
 
 TREC = {"ABBR": "abbreviation", "DESC": "description", "HUM": "human"}
 
@@ -25,7 +25,9 @@ def test_a_set_of_the_hub_gets_our_labels(name: str, monkeypatch: pytest.MonkeyP
     theirs = [*TREC] if name == "trec" else [*task.labels][:3]
     rows = [{"text": f"text {n}", column: theirs[n % len(theirs)], "other": "1"} for n in range(60)]
     splits = {split: Table(name, ("text", "other", column), rows) for split in ("train", "test")}
-    monkeypatch.setattr("promptclf.data.read_hub", lambda asked: (splits, "c" * 40) if asked == source else 0)
+    monkeypatch.setattr(
+        "promptclf.data.dataset.read_hub", lambda asked: (splits, "c" * 40) if asked == source else 0
+    )
     data = quality.load(name, None, "zero-shot")
     assert {example.label for example in data.test} == {TREC.get(label, label) for label in theirs}
     assert (data.task, data.revision, len(data.test)) == (task, "c" * 40, 60)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from promptclf.data import read_rows
+from promptclf.data.dataset import read_rows
+from promptclf.data.reading import choose_columns, read_table
 from promptclf.errors import DataError
-from promptclf.reading import choose_columns, read_table
 from promptclf.task import Example
 
 HARD_LABELS = ["None", "NA", "null", "nan", "01", "1", "True", "1e3", "-inf", "#N/A", "2024-01-02", "«é»"]

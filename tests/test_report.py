@@ -15,9 +15,10 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
-from promptclf import charts, csv_safe
+from promptclf.data.dataset import csv_safe
 from promptclf.errors import DataError
-from promptclf.report import Report, Result, build_report, score_predictions, spread
+from promptclf.evaluation import charts
+from promptclf.evaluation.report import Report, Result, build_report, score_predictions, spread
 from promptclf.task import Example
 
 HOSTILE = '<script>alert("1")</script>'

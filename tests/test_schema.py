@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from promptclf import schema
 from promptclf.cli import app
 from promptclf.errors import DataError, PromptClfError
+from promptclf.evaluation.report import Report, build_report, score_predictions
 from promptclf.modes import MODES
-from promptclf.report import Report, build_report, score_predictions
 from promptclf.schema import MAX_CHARS, ClassifyRequest, FeedbackRequest, JobRequest, TrainRequest, parse
 from promptclf.settings import TrainConfig
 from promptclf.task import Prediction, packaged_tasks

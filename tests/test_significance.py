@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 from sklearn.metrics import accuracy_score, f1_score
 
-from promptclf import significance
 from promptclf.errors import DataError
-from promptclf.significance import (
+from promptclf.evaluation import significance
+from promptclf.evaluation.significance import (
     Comparison,
     compare_pairs,
     format_p,

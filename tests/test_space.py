@@ -18,10 +18,10 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from promptclf.embedded import HUB_ID
 from promptclf.errors import ArtifactError, PromptClfError, TextTooLongError
-from promptclf.loading import load_model
-from promptclf.model import HFModel
+from promptclf.lm.embedded import HUB_ID
+from promptclf.lm.loading import load_model
+from promptclf.lm.model import HFModel
 from promptclf.prompt import Message, Prompt
 from promptclf.ui.core import ready, zerogpu
 from promptclf.ui.core.ready import Ready, Source

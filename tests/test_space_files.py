@@ -17,7 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from promptclf.embedded import HUB_ID
+from promptclf.lm.embedded import HUB_ID
 
 ROOT = Path(__file__).parent.parent
 

@@ -30,7 +30,7 @@ import yaml
 
 import promptclf.deploy
 from promptclf.deploy import stage
-from promptclf.embedded import HUB_ID, embedded_folder
+from promptclf.lm.embedded import HUB_ID, embedded_folder
 from promptclf.ui.core.zerogpu import LONGEST, SHORTEST
 from staging import make_checkout
 

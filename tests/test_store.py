@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from promptclf import store as store_module
-from promptclf.data import Dataset
+from promptclf.data.dataset import Dataset
 from promptclf.errors import DataError, StoreError
-from promptclf.store import Store, new_token, owner_of
+from promptclf.jobs.store import Store, new_token, owner_of
 from promptclf.task import Example, Task
 
 ANN, BOB = owner_of(new_token()), owner_of(new_token())
@@ -330,7 +330,7 @@ def test_forget_takes_all_of_one_owner(store: Store, hard: Dataset) -> None:
 WRITER = """
 import sys, threading, uuid
 from pathlib import Path
-from promptclf.store import Store
+from promptclf.jobs.store import Store
 
 def write():
     while True:
@@ -378,8 +378,8 @@ def test_many_threads_at_once(store: Store) -> None:
 
 
 def test_many_processes_make_one_store(tmp_path: Path) -> None:
-    code = "import sys; from promptclf.store import Store; job = Store(sys.argv[1]).add_job('train', 'o', {})"
-    command = [sys.executable, "-c", f"{code}; print(job.id)", str(tmp_path / "app")]
+    code = "from promptclf.jobs.store import Store; print(Store(sys.argv[1]).add_job('train', 'o', {}).id)"
+    command = [sys.executable, "-c", f"import sys; {code}", str(tmp_path / "app")]
     processes = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)
     ]
@@ -405,7 +405,7 @@ def test_a_full_disk_is_told_and_passes(store: Store) -> None:
 
 
 def test_a_locked_store_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("promptclf.database.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("promptclf.jobs.database.BUSY_SECONDS", 0.1)
     other = sqlite3.connect(store.folder / "store.sqlite3", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     store.close()

@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from promptclf.baselines import TfidfSvmClassifier
-from promptclf.data import Dataset, load_dataset
-from promptclf.measure import columns
-from promptclf.similarity import near_duplicates
+from promptclf.classifiers.baselines import TfidfSvmClassifier
+from promptclf.data.dataset import Dataset, load_dataset
+from promptclf.data.similarity import near_duplicates
+from promptclf.evaluation.measure import columns
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptclf.errors import ModelError, TaskError
-from promptclf.model import HFModel
+from promptclf.lm.model import HFModel
 from promptclf.prompt import PromptTemplate
 from promptclf.task import Example, Task
 

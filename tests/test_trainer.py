@@ -21,12 +21,12 @@ from accelerate import PartialState
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptclf.answer_loss import Row
+from promptclf.classifiers.lora import LoraClassifier
 from promptclf.errors import TrainingError
-from promptclf.lora import LoraClassifier
-from promptclf.model import HFModel
+from promptclf.lm.model import HFModel
 from promptclf.settings import MIN_STEPS, TrainConfig
-from promptclf.trainer import LengthSampler, make_optimizer
+from promptclf.training.answer_loss import Row
+from promptclf.training.trainer import LengthSampler, make_optimizer
 from quick import CONFIG, TASK, adapters, digest, own_model, rows
 from two_processes import fit_and_report
 
@@ -171,7 +171,7 @@ def test_another_device_than_that_of_the_run_before_is_no_obstacle(model: HFMode
 
 def test_others_can_predict_while_a_run_goes_on(model: HFModel) -> None:
     """The lock is held for a step at a time, and adapters are off and dropout still between steps."""
-    from promptclf.classifier import ZeroShotClassifier
+    from promptclf.classifiers.zero_shot import ZeroShotClassifier
 
     zero = ZeroShotClassifier(TASK, model, calibration="none").fit()
     texts = rows(3)[0]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from fakes import FakeModel
-from promptclf.classifier import ZeroShotClassifier
+from promptclf.classifiers.zero_shot import ZeroShotClassifier
 from promptclf.errors import DataError, PromptClfError
+from promptclf.jobs.store import Store
 from promptclf.prompt import PromptTemplate
 from promptclf.schema import MAX_CHARS
-from promptclf.store import Store
 from promptclf.task import Task
 from promptclf.ui.core import ready
 from promptclf.ui.core.answer import agreement

@@ -12,8 +12,8 @@ import pytest
 
 from fakes import FakeModel
 from promptclf.errors import PromptClfError
-from promptclf.jobs import Jobs
-from promptclf.store import Store
+from promptclf.jobs.jobs import Jobs
+from promptclf.jobs.store import Store
 from promptclf.ui.core.service import Service
 from promptclf.ui.core.visitor import known_token, owner, owner_or_none, token_state
 from visitors import Visitor

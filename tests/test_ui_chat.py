@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fakes import FakeModel
-from promptclf.store import StoreError
+from promptclf.jobs.store import StoreError
 from promptclf.ui.core.conversation import History
 from promptclf.ui.page.context import Context
 from promptclf.ui.page.shared import examples

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from promptclf.data import Dataset
-from promptclf.doctor import diagnose
+from promptclf.data.dataset import Dataset
+from promptclf.data.doctor import diagnose
 from promptclf.errors import PromptClfError
 from promptclf.task import Example, Task
 from promptclf.ui.core.upload import (

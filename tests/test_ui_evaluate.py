@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promptclf import charts
-from promptclf.data import Dataset
+from promptclf.data.dataset import Dataset
+from promptclf.evaluation import charts
+from promptclf.evaluation.report import Report, build_report, score_predictions
+from promptclf.evaluation.significance import Comparison
+from promptclf.jobs.store import Job
 from promptclf.modes import MODES
-from promptclf.report import Report, build_report, score_predictions
-from promptclf.significance import Comparison
-from promptclf.store import Job
 from promptclf.task import Example, Task
 from promptclf.ui.page.context import Context
 from promptclf.ui.page.panel import OWN

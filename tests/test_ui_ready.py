@@ -15,8 +15,8 @@ import pytest
 
 from fakes import FakeModel
 from promptclf.errors import DataError, PromptClfError
+from promptclf.jobs.store import Store
 from promptclf.prompt import PromptTemplate
-from promptclf.store import Store
 from promptclf.task import Task
 from promptclf.ui.core import ready
 from promptclf.ui.core.answer import Answer
@@ -176,7 +176,7 @@ def test_the_model_is_loaded_at_the_first_use(monkeypatch: pytest.MonkeyPatch, m
         loads.append((name, quantization))
         return model
 
-    monkeypatch.setattr("promptclf.loading.load_model", load)
+    monkeypatch.setattr("promptclf.lm.loading.load_model", load)
     it = Service("embedded", quantization="nf4")
     assert it.model_words == "SmolLM2-135M-Instruct"
     assert (it.model_name, it.quantization) == ("embedded", "nf4")

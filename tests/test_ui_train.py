@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from promptclf.data import Dataset, load_dataset
+from promptclf.classifiers.lora import LoraClassifier
+from promptclf.data.dataset import Dataset, load_dataset
 from promptclf.errors import PromptClfError
-from promptclf.lora import LoraClassifier
-from promptclf.measure import columns
-from promptclf.model import HFModel
+from promptclf.evaluation.measure import columns
+from promptclf.jobs.store import Job
+from promptclf.lm.model import HFModel
 from promptclf.schema import TrainRequest
 from promptclf.settings import TrainConfig
-from promptclf.store import Job
 from promptclf.task import Example
 from promptclf.ui.core.pace import Pace, Plan, Stopwatch, make_plan, pace_of
 from promptclf.ui.page.context import Context

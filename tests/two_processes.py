@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from promptclf import trainer
-from promptclf.loading import load_model
-from promptclf.lora import LoraClassifier
+from promptclf.classifiers.lora import LoraClassifier
+from promptclf.lm.loading import load_model
+from promptclf.training import trainer
 from quick import CONFIG, TASK, digest, rows
 
 

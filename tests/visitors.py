@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from promptclf.classifier import ZeroShotClassifier
-from promptclf.data import Dataset
-from promptclf.jobs import Jobs
-from promptclf.model import LanguageModel
-from promptclf.store import Store, new_token, owner_of
+from promptclf.classifiers.zero_shot import ZeroShotClassifier
+from promptclf.data.dataset import Dataset
+from promptclf.jobs.jobs import Jobs
+from promptclf.jobs.store import Store, new_token, owner_of
+from promptclf.lm.model import LanguageModel
 from promptclf.task import Example, Task
 from promptclf.ui.core import ready
 from promptclf.ui.core.service import Service

@@ -18,7 +18,7 @@ from promptclf.prompt import default_template
 from promptclf.task import Prediction, Task, packaged_tasks
 
 if TYPE_CHECKING:
-    from promptclf.classifier import PromptClassifier, Text
+    from promptclf.classifiers.base import PromptClassifier, Text
 
 PART = 256  # texts between two steps of the progress bar
 FAST_SELECTION = "tfidf"

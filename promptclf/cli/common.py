@@ -16,10 +16,10 @@ from promptclf.errors import ArtifactError, PromptClfError
 from promptclf.task import PACKAGED_TASKS, Task, packaged_tasks
 
 if TYPE_CHECKING:
-    from promptclf.classifier import PromptClassifier
-    from promptclf.data import Dataset, Source
-    from promptclf.model import HFModel
-    from promptclf.reading import Table
+    from promptclf.classifiers.base import PromptClassifier
+    from promptclf.data.dataset import Dataset, Source
+    from promptclf.data.reading import Table
+    from promptclf.lm.model import HFModel
 
 Quantization = Literal["none", "int8", "nf4"]
 
@@ -106,7 +106,7 @@ def load_data(data: str | None, task: str | None, columns: str | None = None) ->
     A split that has to be cut is always cut with the same seed, so that the test rows of `evaluate`
     are those that `train` left out, whatever its ``--seed``.
     """
-    from promptclf.data import load_dataset
+    from promptclf.data.dataset import load_dataset
 
     source = data or task
     if source is None:
@@ -130,7 +130,7 @@ def load_data(data: str | None, task: str | None, columns: str | None = None) ->
 
 def load_source(data: str, columns: str | None = None) -> Source:
     """The rows that ``--data`` names, in the splits that they come in."""
-    from promptclf.data import read_source
+    from promptclf.data.dataset import read_source
 
     given = parse_columns(columns)
     source = read_source(data, **given)
@@ -140,7 +140,7 @@ def load_source(data: str, columns: str | None = None) -> Source:
 
 def read_texts(file: str, columns: str | None = None) -> tuple[Table, dict[str, str]]:
     """The rows of a file that needs no labels, and which columns hold the text and its pair."""
-    from promptclf.reading import choose_columns, read_table
+    from promptclf.data.reading import choose_columns, read_table
 
     given = {role: column for role, column in parse_columns(columns).items() if role != "label"}
     table = read_table(file)
@@ -162,7 +162,7 @@ def show_guess(source: str, columns: Mapping[str, str], given: Mapping[str, str]
 
 def open_model(name: str | None, quantization: Quantization | None) -> HFModel:
     """The model that ``--model`` and ``--quantization`` name."""
-    from promptclf.loading import load_model
+    from promptclf.lm.loading import load_model
 
     return load_model(name or "embedded", quantization=quantization or "none")
 
@@ -177,9 +177,9 @@ def open_classifier(
 ) -> PromptClassifier:
     """A saved classifier, on its own base model or on the one named."""
     from promptclf.artifacts import verify
-    from promptclf.loading import load_model
+    from promptclf.classifiers.persistence import local_folder
+    from promptclf.lm.loading import load_model
     from promptclf.modes import load_classifier
-    from promptclf.persistence import local_folder
 
     base: Any = None
     if model or quantization:
@@ -200,7 +200,7 @@ def open_classifier(
 
 def check_saved_mode(path: str | Path, mode: str | None) -> None:
     """Refuse a saved classifier of another mode, before its model is loaded."""
-    from promptclf.persistence import local_folder, read_config
+    from promptclf.classifiers.persistence import local_folder, read_config
 
     saved = read_config(local_folder(path))["mode"]
     if mode not in (None, saved):

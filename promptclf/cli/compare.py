@@ -79,7 +79,7 @@ def run(
     common.check_folder(out)
     dataset = common.load_data(data, task, columns).limit(rows=rows, test_rows=limit, seed=seed)
     from promptclf.cli.progress import Progress
-    from promptclf.evaluate import run_comparison
+    from promptclf.evaluation.compare import run_comparison
     from promptclf.modes import MODES
 
     progress = Progress()

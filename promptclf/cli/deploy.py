@@ -8,7 +8,7 @@ import typer
 
 from promptclf.cli import common
 from promptclf.cli.frame import emit, emit_json, say
-from promptclf.embedded import HUB_ID
+from promptclf.lm.embedded import HUB_ID
 
 
 def run(

@@ -14,7 +14,7 @@ from promptclf.errors import TaskError
 from promptclf.task import Task
 
 if TYPE_CHECKING:
-    from promptclf.doctor import Finding, Row
+    from promptclf.data.doctor import Finding, Row
 
 SHOWN = 5  # groups of rows a finding
 
@@ -46,7 +46,7 @@ def run(
     """
     found = common.load_source(source, columns)
     chosen = Task.load(task) if task else found.task
-    from promptclf.doctor import diagnose
+    from promptclf.data.doctor import diagnose
 
     checks: dict[str, Any] = {}
     if tokens or model:

@@ -14,9 +14,9 @@ from promptclf.errors import PromptClfError
 from promptclf.task import Task, packaged_tasks
 
 if TYPE_CHECKING:
-    from promptclf.classifier import PromptClassifier
-    from promptclf.data import Dataset, Source
-    from promptclf.report import Report
+    from promptclf.classifiers.base import PromptClassifier
+    from promptclf.data.dataset import Dataset, Source
+    from promptclf.evaluation.report import Report
 
 
 def run(
@@ -79,7 +79,7 @@ def _single(data: str | None, columns: str | None) -> Source:
 
 def _whole(source: Source, task: Task) -> Dataset:
     """All rows as the test split; labels that the classifier does not know count as wrong."""
-    from promptclf.data import Dataset
+    from promptclf.data.dataset import Dataset
 
     rows = source.splits["train"]
     labels = sorted({*task.labels, *(row.label for row in rows)})
@@ -90,8 +90,8 @@ def _whole(source: Source, task: Task) -> Dataset:
 
 def _report(classifier: PromptClassifier, dataset: Dataset, seed: int) -> Report:
     from promptclf.cli.classify import classify_all
-    from promptclf.measure import columns
-    from promptclf.report import build_report, score_predictions
+    from promptclf.evaluation.measure import columns
+    from promptclf.evaluation.report import build_report, score_predictions
 
     texts, true = columns(dataset.test)
     start = time.perf_counter()

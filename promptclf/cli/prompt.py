@@ -75,7 +75,7 @@ def show(
         raise PromptClfError("--mode few-shot: expected labelled examples, got none; name some with --data")
     chosen, used = Task.load(task), template
     if mode == "lora" and template is None and (adapter := common.packaged_adapter(task)):
-        from promptclf.persistence import read_config
+        from promptclf.classifiers.persistence import read_config
 
         used = PromptTemplate.from_dict(read_config(adapter)["template"])  # type: ignore[assignment]
     rows = common.load_source(data or task, columns).splits["train"] if mode == "few-shot" else []
@@ -99,9 +99,9 @@ def show(
 def _prompt(
     mode: str, task: Task, model: Any, template: Any, text: Any, rows: Any, selection: str, seed: int
 ) -> Prompt:
-    from promptclf.classifier import ZeroShotClassifier
-    from promptclf.few_shot import FewShotClassifier
-    from promptclf.selection import example_text
+    from promptclf.classifiers.few_shot import FewShotClassifier
+    from promptclf.classifiers.selection import example_text
+    from promptclf.classifiers.zero_shot import ZeroShotClassifier
 
     if mode == "few-shot":
         if selection == "auto":  # it would cross-validate for minutes and show one of the others

@@ -9,8 +9,8 @@ from pathlib import Path
 from promptclf.artifacts import write_text
 from promptclf.cli.common import read_texts
 from promptclf.cli.frame import say
+from promptclf.data.tables import Inputs, line_inputs, plain_inputs, render_csv, render_jsonl, table_inputs
 from promptclf.errors import ArtifactError, DataError
-from promptclf.tables import Inputs, line_inputs, plain_inputs, render_csv, render_jsonl, table_inputs
 from promptclf.task import Prediction
 
 CSV, JSONL, PLAIN = (".csv",), (".jsonl", ".ndjson"), (".txt",)

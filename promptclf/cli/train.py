@@ -16,8 +16,8 @@ from promptclf.errors import ArtifactError, PromptClfError
 from promptclf.settings import TrainConfig
 
 if TYPE_CHECKING:
-    from promptclf.data import Dataset
-    from promptclf.lora import LoraClassifier
+    from promptclf.classifiers.lora import LoraClassifier
+    from promptclf.data.dataset import Dataset
 
 #: What each setting of training is; `TrainConfig` has the whole story.
 SETTINGS = {
@@ -113,9 +113,9 @@ def run(
     common.check_folder(out, replaces=True)
     _check_apart(Path(out), checkpoints)
     dataset = common.load_data(data, task, columns).limit(rows=rows, seed=seed)
+    from promptclf.classifiers.lora import LoraClassifier
     from promptclf.cli.progress import Progress
-    from promptclf.lora import LoraClassifier
-    from promptclf.measure import columns as in_columns
+    from promptclf.evaluation.measure import columns as in_columns
 
     progress = Progress()
     classifier = LoraClassifier(

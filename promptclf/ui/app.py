@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from promptclf.batcher import WAITING
-from promptclf.embedded import home
-from promptclf.jobs import Jobs
-from promptclf.store import Store
+from promptclf.jobs.jobs import Jobs
+from promptclf.jobs.store import Store
+from promptclf.lm.batcher import WAITING
+from promptclf.lm.embedded import home
 from promptclf.ui.api.endpoints import add_endpoints
 from promptclf.ui.core.service import Service
 from promptclf.ui.core.visitor import token_state

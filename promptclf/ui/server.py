@@ -10,8 +10,8 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from promptclf.batcher import WAITING
 from promptclf.errors import PromptClfError
+from promptclf.lm.batcher import WAITING
 from promptclf.ui.app import App, build_app
 from promptclf.ui.core.service import Service
 from promptclf.ui.web.drain import Drain, Draining

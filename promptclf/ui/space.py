@@ -7,9 +7,9 @@ import os
 from importlib import import_module
 from typing import Any
 
-from promptclf.embedded import HUB_ID
 from promptclf.errors import PromptClfError
-from promptclf.loading import load_model
+from promptclf.lm.embedded import HUB_ID
+from promptclf.lm.loading import load_model
 from promptclf.task import packaged_tasks
 from promptclf.ui.core.ready import Source
 from promptclf.ui.core.service import Service

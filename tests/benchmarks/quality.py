@@ -44,12 +44,12 @@ from promptclf import (
     load_dataset,
     load_model,
 )
-from promptclf.baselines import TfidfSvmClassifier
-from promptclf.classifier import versions
-from promptclf.data import HELD_OUT, read_rows, split_examples
-from promptclf.embedded import home
-from promptclf.metrics import encode, scores
-from promptclf.model import HFModel
+from promptclf.classifiers.base import versions
+from promptclf.classifiers.baselines import TfidfSvmClassifier
+from promptclf.data.dataset import HELD_OUT, read_rows, split_examples
+from promptclf.evaluation.metrics import encode, scores
+from promptclf.lm.embedded import home
+from promptclf.lm.model import HFModel
 from promptclf.prompt import Prompt
 
 HERE = Path(__file__).parent

@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=100, help="to classify")
     given = parser.parse_args()
     from promptclf import load_dataset, load_model
-    from promptclf.embedded import home
+    from promptclf.lm.embedded import home
 
     with tempfile.TemporaryDirectory() as folder:
         models = home() / "models"

@@ -14,8 +14,8 @@ from gradio.context import get_blocks_context
 from gradio.events import api
 from gradio.utils import get_function_description
 
-from promptclf.batcher import WAITING
 from promptclf.errors import PromptClfError
+from promptclf.lm.batcher import WAITING
 from promptclf.ui.api.jobs import JobEndpoints
 from promptclf.ui.api.texts import TextEndpoints
 from promptclf.ui.page.context import Context

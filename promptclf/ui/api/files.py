@@ -8,10 +8,10 @@ from typing import Any
 
 from gradio.utils import get_upload_folder
 
+from promptclf.data.reading import choose_columns
+from promptclf.data.tables import Inputs, line_inputs, render_csv, render_jsonl, table_inputs
 from promptclf.errors import DataError
-from promptclf.reading import choose_columns
 from promptclf.schema import MAX_CHARS, MAX_FILE_ROWS
-from promptclf.tables import Inputs, line_inputs, render_csv, render_jsonl, table_inputs
 from promptclf.task import Prediction
 from promptclf.ui.core.upload import MAX_BYTES, read_upload
 

@@ -1,7 +1,7 @@
 """The endpoints about long work: /evaluate, /train, /job and /cancel.
 
 Annotations are evaluated here: gradio describes an endpoint only if its types are no strings. What comes
-in is checked by `promptclf.jobs` and `promptclf.schema`.
+in is checked by `promptclf.jobs.jobs` and `promptclf.schema`.
 """
 
 import asyncio
@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from promptclf.errors import PromptClfError
-from promptclf.jobs import Jobs
+from promptclf.jobs.jobs import Jobs
+from promptclf.jobs.store import Job, Store, new_token, owner_of
 from promptclf.schema import (
     SCHEMA_VERSION,
     EvaluateEvent,
@@ -22,7 +23,6 @@ from promptclf.schema import (
     TrainResult,
     parse,
 )
-from promptclf.store import Job, Store, new_token, owner_of
 
 POLL = 0.2  # seconds between two looks at a job
 BEAT = 1.0  # seconds after which a caller hears that nothing happened; gradio sees then if one has left

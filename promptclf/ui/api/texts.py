@@ -16,6 +16,7 @@ from gradio.data_classes import FileData
 from starlette.concurrency import run_in_threadpool
 
 from promptclf.errors import DataError
+from promptclf.jobs.store import Store, new_token, owner_of
 from promptclf.modes import MODES
 from promptclf.schema import (
     SCHEMA_VERSION,
@@ -34,7 +35,6 @@ from promptclf.schema import (
     TasksResult,
     parse,
 )
-from promptclf.store import Store, new_token, owner_of
 from promptclf.task import Prediction, Task, packaged_tasks
 from promptclf.ui.api.files import read_texts, uploaded, write_labelled
 from promptclf.ui.core.answer import Answer

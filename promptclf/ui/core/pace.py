@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from promptclf.data import Dataset
+from promptclf.data.dataset import Dataset
+from promptclf.data.splitting import draw_examples
 from promptclf.errors import PromptClfError
-from promptclf.scheduler import environment
+from promptclf.jobs.scheduler import environment
+from promptclf.jobs.store import Job
+from promptclf.jobs.worker import NICENESS
 from promptclf.schema import TrainRequest
 from promptclf.settings import TrainConfig
-from promptclf.splitting import draw_examples
-from promptclf.store import Job
 from promptclf.task import Task
-from promptclf.worker import NICENESS
 
 STEPS, CHECKED = 3, 8  # steps, the first of which warms up, and validation rows
 PATIENCE = 180.0  # seconds
@@ -63,7 +63,7 @@ class Pace:
 
 
 def make_plan(data: Dataset, asked: TrainRequest) -> Plan:
-    """What a request means for some data; few rows get more epochs, as in `promptclf.trainer`."""
+    """What a request means for some data; few rows get more epochs, as in `promptclf.training.trainer`."""
     data = data.limit(rows=asked.rows, seed=asked.seed)
     per_epoch = math.ceil(len(data.train) / asked.batch_size)
     wanted = TrainConfig(epochs=asked.epochs).steps_wanted(len(data.task.labels))
@@ -146,8 +146,8 @@ def main() -> None:
     """Time the steps that standard input describes, and print seconds a row."""
     os.nice(NICENESS)
     asked = json.load(sys.stdin)
-    from promptclf.loading import load_model
-    from promptclf.lora import LoraClassifier
+    from promptclf.classifiers.lora import LoraClassifier
+    from promptclf.lm.loading import load_model
 
     times: list[tuple[str, float]] = []
     classifier = LoraClassifier(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promptclf.errors import PromptClfError
-from promptclf.model import LanguageModel
+from promptclf.lm.model import LanguageModel
 from promptclf.prompt import Prompt
 
 AT_ONCE = 2

@@ -14,16 +14,17 @@ from functools import cache
 from pathlib import Path
 
 from promptclf import __version__
-from promptclf.classifier import PromptClassifier, ZeroShotClassifier
-from promptclf.data import Dataset, load_dataset
-from promptclf.embedded import HUB_ID, home
+from promptclf.classifiers.base import PromptClassifier
+from promptclf.classifiers.few_shot import FewShotClassifier
+from promptclf.classifiers.selection import example_text
+from promptclf.classifiers.zero_shot import ZeroShotClassifier
+from promptclf.data.dataset import Dataset, load_dataset
 from promptclf.errors import ArtifactError, DataError
-from promptclf.few_shot import FewShotClassifier
-from promptclf.model import LanguageModel
+from promptclf.jobs.store import Job, Store
+from promptclf.lm.embedded import HUB_ID, home
+from promptclf.lm.model import LanguageModel
 from promptclf.modes import load_classifier
 from promptclf.prompt import PromptTemplate, default_template
-from promptclf.selection import example_text
-from promptclf.store import Job, Store
 from promptclf.task import PACKAGED_TASKS, Task, packaged_tasks
 from promptclf.ui.core.polite import PoliteModel
 from promptclf.ui.core.zerogpu import on_zero_gpu

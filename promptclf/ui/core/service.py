@@ -11,15 +11,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
-from promptclf.batcher import Batcher
-from promptclf.classifier import PromptClassifier, ZeroShotClassifier, spread
-from promptclf.embedded import HUB_ID
+from promptclf.classifiers.base import PromptClassifier, spread
+from promptclf.classifiers.zero_shot import ZeroShotClassifier
 from promptclf.errors import DataError, PromptClfError
-from promptclf.model import LanguageModel
+from promptclf.jobs.store import Store
+from promptclf.lm.batcher import Batcher
+from promptclf.lm.embedded import HUB_ID
+from promptclf.lm.model import LanguageModel
 from promptclf.modes import MODES
 from promptclf.prompt import Prompt, PromptTemplate
 from promptclf.schema import ClassifyRequest, parse
-from promptclf.store import Store
 from promptclf.task import Prediction, Task
 from promptclf.ui.core.answer import Answer, Explanation, agreement
 from promptclf.ui.core.ready import Ready, Source, few_shot
@@ -87,7 +88,7 @@ class Service:
         """
         with self._loading:
             if self._model is None:
-                from promptclf.loading import load_model
+                from promptclf.lm.loading import load_model
 
                 self._model = load_model(cast(str, self._source), quantization=cast(Any, self._quantization))
             return self._model
@@ -313,7 +314,7 @@ class Service:
 
     def explain(self, question: Question, mode: str, label: str | None = None) -> Explanation:
         """The prompt behind an answer, its examples, and how much each word speaks for the label."""
-        from promptclf.explain import word_weights
+        from promptclf.classifiers.explain import word_weights
 
         classifier = self._classifier(question, mode)
         label = label or classifier.classify([question.text])[0].label

@@ -13,11 +13,18 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from promptclf.data import HELD_OUT, Dataset
+from promptclf.data.dataset import HELD_OUT, Dataset
+from promptclf.data.reading import (
+    CSV_SUFFIXES,
+    JSONL_SUFFIXES,
+    KNOWN_COLUMNS,
+    Table,
+    choose_columns,
+    read_table,
+)
+from promptclf.data.splitting import split_examples
 from promptclf.errors import DataError, TaskError
-from promptclf.reading import CSV_SUFFIXES, JSONL_SUFFIXES, KNOWN_COLUMNS, Table, choose_columns, read_table
 from promptclf.schema import MAX_LABELS, MAX_ROWS
-from promptclf.splitting import split_examples
 from promptclf.task import Example, Task
 
 MAX_BYTES = 25 * 2**20

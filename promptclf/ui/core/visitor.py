@@ -12,7 +12,7 @@ import gradio as gr
 from gradio.context import LocalContext
 
 from promptclf.errors import PromptClfError
-from promptclf.store import new_token, owner_of
+from promptclf.jobs.store import new_token, owner_of
 
 STORAGE_KEY = "promptclf-owner"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")

@@ -17,9 +17,9 @@ from typing import Any
 
 import gradio as gr
 
-from promptclf.embedded import home
 from promptclf.errors import PromptClfError
-from promptclf.model import HFModel
+from promptclf.lm.embedded import home
+from promptclf.lm.model import HFModel
 
 # A call asks for as long as it may take at worst; visitors wait for what it asks beyond that.
 SHORTEST, LONGEST = 10, 120  # seconds; 120 is a day's quota of a visitor without an account

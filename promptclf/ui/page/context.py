@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from promptclf.jobs import Jobs
-from promptclf.store import Store
+from promptclf.jobs.jobs import Jobs
+from promptclf.jobs.store import Store
 from promptclf.ui.core.service import Service
 from promptclf.ui.page.panel import Panel
 

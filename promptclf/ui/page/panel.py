@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from promptclf.errors import PromptClfError
+from promptclf.jobs.store import Job, Store
 from promptclf.modes import MODES
-from promptclf.store import Job, Store
 from promptclf.task import packaged_tasks
 from promptclf.ui.core.ready import Source
 from promptclf.ui.core.service import Service

@@ -9,10 +9,10 @@ from typing import Any
 
 import gradio as gr
 
-from promptclf.data import Dataset
+from promptclf.data.dataset import Dataset
 from promptclf.errors import DataError, PromptClfError
+from promptclf.jobs.store import Stored
 from promptclf.prompt import PromptTemplate, packaged_templates
-from promptclf.store import Stored
 from promptclf.ui.core.upload import (
     SUFFIXES,
     Draft,

@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from promptclf.store import Job, Kind
+from promptclf.jobs.store import Job, Kind
 from promptclf.ui.core.visitor import owner, owner_or_none
 from promptclf.ui.page.context import Context
 from promptclf.ui.page.panel import unchecked

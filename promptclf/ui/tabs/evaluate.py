@@ -9,11 +9,12 @@ from typing import Any
 
 import gradio as gr
 
-from promptclf import charts, csv_safe
+from promptclf.data import csv_safe
 from promptclf.errors import DataError, PromptClfError
+from promptclf.evaluation import charts
+from promptclf.evaluation.report import Report
+from promptclf.jobs.store import Job
 from promptclf.modes import MODES
-from promptclf.report import Report
-from promptclf.store import Job
 from promptclf.ui.page.context import Context
 from promptclf.ui.page.shared import QUICK
 from promptclf.ui.tabs.desk import Desk, Scene, Updates

@@ -13,13 +13,13 @@ from typing import Any
 
 import gradio as gr
 
-from promptclf.csv_safe import write_rows
+from promptclf.classifiers.selection import joined
+from promptclf.data.csv_safe import write_rows
+from promptclf.data.reading import Table
+from promptclf.data.tables import Inputs, line_inputs, render_csv, table_inputs
 from promptclf.errors import DataError
 from promptclf.modes import MODES
-from promptclf.reading import Table
 from promptclf.schema import MAX_FILE_ROWS
-from promptclf.selection import joined
-from promptclf.tables import Inputs, line_inputs, render_csv, table_inputs
 from promptclf.task import Prediction
 from promptclf.ui.core.service import Question
 from promptclf.ui.core.upload import SUFFIXES, guess_columns, read_upload

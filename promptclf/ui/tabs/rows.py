@@ -7,10 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from promptclf.data import Dataset
+from promptclf.data.dataset import Dataset
 from promptclf.errors import PromptClfError
+from promptclf.jobs.store import Job
 from promptclf.schema import MAX_ROWS
-from promptclf.store import Job
 from promptclf.ui.core.ready import Source
 from promptclf.ui.core.visitor import owner_or_none
 from promptclf.ui.page.context import Context

@@ -7,12 +7,12 @@ from typing import Any
 
 import gradio as gr
 
-from promptclf import charts
-from promptclf.data import Dataset
+from promptclf.data.dataset import Dataset
 from promptclf.errors import DataError
-from promptclf.report_text import percent
+from promptclf.evaluation import charts
+from promptclf.evaluation.report_text import percent
+from promptclf.jobs.store import Job
 from promptclf.schema import MAX_EPOCHS, TrainRequest, parse
-from promptclf.store import Job
 from promptclf.ui.core.pace import Pace, Plan, Stopwatch, make_plan, pace_of
 from promptclf.ui.core.ready import Source
 from promptclf.ui.core.visitor import owner_or_none

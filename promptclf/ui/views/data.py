@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 
-from promptclf.data import Dataset
-from promptclf.doctor import Finding, diagnose
+from promptclf.data.dataset import Dataset
+from promptclf.data.doctor import Finding, diagnose
 from promptclf.task import Example
 from promptclf.ui.views.report import table
 from promptclf.ui.words import Language, say

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from promptclf import charts
+from promptclf.evaluation import charts
+from promptclf.evaluation.report import Report
+from promptclf.evaluation.report_text import COLUMNS, MISSING, percent
+from promptclf.evaluation.results import Result
+from promptclf.evaluation.significance import Comparison, format_p, two_digits
 from promptclf.modes import MODES
-from promptclf.report import Report
-from promptclf.report_text import COLUMNS, MISSING, percent
-from promptclf.results import Result
-from promptclf.significance import Comparison, format_p, two_digits
 from promptclf.ui.words import Language, say
 
 MISTAKES = 6

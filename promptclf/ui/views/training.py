@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from promptclf import charts
-from promptclf.report_text import percent
-from promptclf.store import Job
+from promptclf.evaluation import charts
+from promptclf.evaluation.report_text import percent
+from promptclf.jobs.store import Job
 from promptclf.ui.core.pace import Pace, Plan
 from promptclf.ui.views import cards
 from promptclf.ui.views.work import Events, ended_card, queued_card, since, spent, strip

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from promptclf.store import Job
+from promptclf.jobs.store import Job
 from promptclf.ui.views import cards
 from promptclf.ui.words import Language, say
 

@@ -84,7 +84,7 @@ def machine() -> dict[str, Any]:
     """What figures depend on besides the code."""
     import torch
 
-    from promptclf.classifier import versions
+    from promptclf.classifiers.base import versions
 
     model = platform.processor() or platform.machine()
     with suppress(OSError):

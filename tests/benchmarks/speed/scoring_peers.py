@@ -12,9 +12,9 @@ from benchmarks.speed import device
 from benchmarks.speed.worker import Job, TokenCounter
 from benchmarks.speed.workload import Work, rendered
 from benchmarks.speed.workload import texts as first_texts
-from promptclf.embedded import embedded_folder, find_gguf, home
-from promptclf.prefix import common_length
-from promptclf.tokenise import PromptEncoder
+from promptclf.lm.embedded import embedded_folder, find_gguf, home
+from promptclf.lm.prefix import common_length
+from promptclf.lm.tokenise import PromptEncoder
 
 BATCH = 16  # of lm-evaluation-harness
 NEW_TOKENS = 8  # of a generated answer, which most often ends earlier

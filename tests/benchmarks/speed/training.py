@@ -15,7 +15,7 @@ from benchmarks.speed.worker import Job, TokenCounter
 from benchmarks.speed.workload import Work
 from promptclf import PromptTemplate, TrainConfig, load_model
 from promptclf.errors import TrainingStop
-from promptclf.model import HFModel
+from promptclf.lm.model import HFModel
 
 PEERS = "benchmarks.speed.training_peers"
 BATCH = 8
@@ -76,8 +76,8 @@ def train(model: HFModel, adapter: str, rows: list[tuple[list[int], int]]) -> li
 
     Returns each step's loss, a mean over its rows of the sum over their learnt tokens.
     """
-    from promptclf import trainer
-    from promptclf.answer_loss import Row
+    from promptclf.training import trainer
+    from promptclf.training.answer_loss import Row
 
     losses: list[float] = []
 
@@ -142,7 +142,7 @@ def facts(model: HFModel, rows: list[list[int]]) -> dict[str, Any]:
     weights get no gradients of their own. The adapter, attention and the head, which depends on the loss,
     are left out.
     """
-    from promptclf.prefix import common_length
+    from promptclf.lm.prefix import common_length
 
     steps = -(-len(rows) // BATCH)
     needed = sum(map(len, rows)) - (len(rows) - steps) * common_length(rows)

@@ -10,8 +10,8 @@ import torch
 from benchmarks.speed import device
 from benchmarks.speed.training import BATCH, RATE, lora_config, material, tokens
 from benchmarks.speed.worker import Job, TokenCounter
-from promptclf.embedded import embedded_folder
-from promptclf.tokenise import PromptEncoder
+from promptclf.lm.embedded import embedded_folder
+from promptclf.lm.tokenise import PromptEncoder
 
 
 class Peer(Job):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from promptclf import PromptTemplate, Task, load_dataset
-from promptclf.model import HFModel
+from promptclf.lm.model import HFModel
 from promptclf.prompt import Prompt
 from promptclf.task import Example
 
@@ -84,8 +84,8 @@ class Work:
         -------
         "prefix_tokens", which all prompts begin with, "needed_tokens", and "needed_gflop".
         """
-        from promptclf.prefix import common_length
-        from promptclf.trie import AnswerTrie
+        from promptclf.lm.prefix import common_length
+        from promptclf.lm.trie import AnswerTrie
 
         encoded = model.encode(self.prompts(count), self.answers)
         trie, shared = AnswerTrie(encoded.answers), common_length(encoded.prompts)
@@ -139,7 +139,7 @@ def rendered(tokenizer: Any, prompt: Prompt) -> str:
     ValueError
         If they would be other tokens than ours.
     """
-    from promptclf.tokenise import PromptEncoder
+    from promptclf.lm.tokenise import PromptEncoder
 
     messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

@@ -1,0 +1,1 @@
+"""What fits and predicts: one class a mode, and what they share."""

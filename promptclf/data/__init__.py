@@ -1,0 +1,1 @@
+"""What is classified: reading, cleaning, splitting, and what is wrong with it."""

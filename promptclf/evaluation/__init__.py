@@ -1,0 +1,1 @@
+"""The comparison: figures, intervals, tests, reports."""

@@ -1,0 +1,1 @@
+"""The language model: loaded, quantised, tuned by adapters, and asked for scores."""
