@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from functools import cache, partial, wraps
 from typing import Any
-from unittest import mock
 
 
 def prepare_peft() -> None:
@@ -35,8 +34,10 @@ def prepare_peft() -> None:
 
         return call
 
-    with mock.patch.object(torch, "compile", compile_later):
-        try:
-            import bitsandbytes  # noqa: F401
-        except Exception:  # it does not fit this machine: PEFT does without it, or says so itself
-            sys.modules.pop("bitsandbytes", None)
+    torch.compile = compile_later  # type: ignore[assignment]
+    try:
+        import bitsandbytes  # noqa: F401
+    except Exception:  # it does not fit this machine: PEFT does without it, or says so itself
+        sys.modules.pop("bitsandbytes", None)
+    finally:
+        torch.compile = compile_now

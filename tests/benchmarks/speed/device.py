@@ -23,12 +23,17 @@ def name() -> str:
 
 
 def dtype() -> Any:
-    """What peers load their weights as: what `load_model` would take."""
+    """What ours and peers load their weights as, where nothing else is said."""
     import torch
 
     if name() == "cpu":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def dtype_name() -> str:
+    """The same, as `load_model` takes it."""
+    return str(dtype()).removeprefix("torch.")
 
 
 def clock() -> float:
@@ -93,7 +98,7 @@ def machine() -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name() if name() == "cuda" else model,
         "kind": name(),
-        "dtype": str(dtype()).removeprefix("torch."),
+        "dtype": dtype_name(),
         "cores": os.cpu_count(),
         "versions": versions(),
     }

@@ -15,6 +15,7 @@ from promptclf import load_model
 PEERS = "benchmarks.speed.scoring_peers"
 TEXTS = 32
 WARM_TEXTS = 4
+OURS_SHIPPED = "ours, as shipped"
 LLAMA, SHIPPED = "llama.cpp Q4_0", "llama.cpp Q4_1"
 
 
@@ -27,15 +28,19 @@ class Ours(Job):
         Forget the kept prefix before each round, so that its forward pass counts.
     epsilon
         1: only the arg-max is sure to be right.
+    shipped
+        In the precision that `load_model` chooses here, not in that of the peers.
     """
 
-    def __init__(self, work: str, texts: int, cold: bool = False, epsilon: float = 0.0) -> None:
+    def __init__(
+        self, work: str, texts: int, cold: bool = False, epsilon: float = 0.0, shipped: bool = False
+    ) -> None:
         super().__init__()
-        self.model = load_model()
+        self.model = load_model() if shipped else load_model(dtype=device.dtype_name())
         self.prompts, self.answers = Work(work).prompts(texts), Work(work).answers
         self.cold, self.epsilon = cold, epsilon
         if not epsilon:  # how little a search may get by with, nobody knows beforehand
-            self.facts = dict(Work(work).needed(self.model, texts))
+            self.facts = {**Work(work).needed(self.model, texts), "dtype": self.model.info.dtype}
         self.counter = TokenCounter(self.model.module)
 
     @property
@@ -86,7 +91,13 @@ PEAK = Variant("peak", "benchmarks.speed.scoring:Peak", 1)
 def agreement(found: dict[str, Any]) -> dict[str, float]:
     """On how many texts others find our arg-max, and how far log-likelihoods are from ours."""
     checks: dict[str, float] = {}
-    others = {"lm-eval": "lm_eval", "ours, arg-max only": "argmax_only", LLAMA: "q4_0", SHIPPED: "q4_1"}
+    others = {
+        "lm-eval": "lm_eval",
+        OURS_SHIPPED: "shipped",
+        "ours, arg-max only": "argmax_only",
+        LLAMA: "q4_0",
+        SHIPPED: "q4_1",
+    }
     for name, key in others.items():
         if name not in found or "ours" not in found:
             continue
@@ -107,6 +118,7 @@ def groups(full: bool) -> list[Group]:
             (
                 ours("zero-shot"),
                 ours("zero-shot", name="ours, prefix included", cold=True),
+                ours("zero-shot", name=OURS_SHIPPED, shipped=True),
                 PEAK,
                 peer("decision", "Decision", "zero-shot", 8 * more),
                 peer("lm-eval", "LmEval", "zero-shot", 8 * more),

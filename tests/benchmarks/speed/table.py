@@ -17,7 +17,7 @@ from benchmarks.speed.runner import (
     variant,
 )
 from benchmarks.speed.scaling import LABELS, MANY_TEXTS, TEXTS
-from benchmarks.speed.scoring import LLAMA, SHIPPED
+from benchmarks.speed.scoring import LLAMA, OURS_SHIPPED, SHIPPED
 
 GROUPS = (
     "zero-shot",
@@ -137,6 +137,7 @@ def same_scores(group: str) -> Row:
 
 
 DECISION, LM_EVAL = '`pipeline("decision")`, our prefix included', "lm-evaluation-harness 0.4.13"
+LLAMA_ROW = "llama.cpp, Q4_0 (lossy), prefix kept"
 MANY, ONE = "200 at once", "one at a time"
 HF, LORA = "HF Trainer + PEFT, dynamic padding", "LoRA, "
 ROWS = (
@@ -162,7 +163,24 @@ ROWS = (
     times("`generate` one by one", "zero-shot", "zero-shot", "ours", "generate", 4, 4.5),
     times("`generate` one by one", "few-shot", "few-shot", "ours", "generate", 14, 17),
     times("skorch.llm `ZeroShotClassifier`", "6 labels of one token", "zero-shot", "ours", "skorch", 5, 10),
-    times("llama.cpp, Q4_0 (lossy), prefix kept", "zero-shot", "zero-shot", "ours", LLAMA, 1.2, 1.4),
+    times(
+        LLAMA_ROW,
+        "zero-shot, ours in float32",
+        "zero-shot",
+        "ours",
+        LLAMA,
+        1.2,
+        1.4,
+    ),
+    times(
+        LLAMA_ROW,
+        "zero-shot, ours in the precision it chooses",
+        "zero-shot",
+        OURS_SHIPPED,
+        LLAMA,
+        1.2,
+        1.4,
+    ),
     times("llama.cpp, Q4_1 (as shipped), prefix kept", "zero-shot", "zero-shot", "ours", SHIPPED, None, None),
     Row(
         "own exact trie",

@@ -9,6 +9,7 @@ import itertools
 from contextlib import suppress
 from typing import Any
 
+from benchmarks.speed import device
 from benchmarks.speed.runner import Group, Variant
 from benchmarks.speed.scoring import PEAK
 from benchmarks.speed.worker import Job, TokenCounter
@@ -37,7 +38,7 @@ class Ours(Job):
 
     def __init__(self, rows: int, prefix: bool = False, whole: bool = False) -> None:
         super().__init__()
-        self.model = load_model()
+        self.model = load_model(dtype=device.dtype_name())
         self.rows = [
             ([*prompt, *answer], len(prompt) + len(answer) - 1 if whole else len(answer))
             for prompt, answer in tokens(self.model.encoder, *material(rows, prefix))

@@ -1,0 +1,68 @@
+"""How soon `promptclf serve` answers after its start: ``python tests/benchmarks/cold_start.py``.
+
+The embedded model must have been used once before, so that it is converted and the label prior kept. CPU
+time is the server's own; on a busy machine look at that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).parents[2]
+TEXT = "My parcel was due on Monday and there is still no sign of it."
+
+
+def first_answer(mode: str) -> tuple[float, float]:
+    """Wall and CPU seconds from the start of the process to its first answer over HTTP."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "promptclf", "serve", "--port", str(port)]
+    start = time.perf_counter()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as server:
+        try:
+            while True:
+                try:
+                    ask(f"http://127.0.0.1:{port}/gradio_api/call", mode)
+                except httpx.TransportError:
+                    assert server.poll() is None, "the server ended"
+                    time.sleep(0.02)
+                else:
+                    used = psutil.Process(server.pid).cpu_times()
+                    return time.perf_counter() - start, used.user + used.system
+        finally:
+            server.terminate()
+
+
+def ask(calls: str, mode: str) -> None:
+    """One call, as a program makes it: begin, then take the answer."""
+    started = httpx.post(f"{calls}/v2/classify", json={"text": TEXT, "mode": mode})
+    started.raise_for_status()
+    answer = httpx.get(f"{calls}/classify/{started.json()['event_id']}", timeout=600)
+    assert "event: complete" in answer.text, answer.text
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--starts", type=int, default=3, help="how many (default 3)")
+    parser.add_argument("--modes", nargs="+", default=["lora", "zero-shot"])
+    asked = parser.parse_args()
+    print(f"threads: {os.environ.get('OMP_NUM_THREADS', 'default')} of {len(os.sched_getaffinity(0))} cores")
+    for mode in asked.modes:
+        times = [first_answer(mode) for _ in range(asked.starts)]
+        walls, cpus = (", ".join(f"{seconds:.1f}" for seconds in some) for some in zip(*times, strict=True))
+        print(f"from the start to the first answer ({mode}): {walls} s wall, {cpus} s CPU", flush=True)
+
+
+if __name__ == "__main__":
+    main()
