@@ -25,7 +25,6 @@ from visitors import SUPPORT
 @pytest.fixture(autouse=True)
 def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("PROMPTCLF_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("promptclf.ui.core.polite.PAUSE", 0)
     return tmp_path / "home"
 
 

@@ -33,9 +33,8 @@ PLAIN = ("support", LABELS, "")  # what the panel holds at first: task, labels, 
 
 
 def alone(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """A home of its own, no pauses, and no packaged adapter: that needs a real model."""
+    """A home of its own, and no packaged adapter: that needs a real model."""
     monkeypatch.setenv("PROMPTCLF_HOME", str(folder / "home"))
-    monkeypatch.setattr("promptclf.ui.core.polite.PAUSE", 0)
     monkeypatch.setattr(ready, "PACKAGED_TASKS", folder / "tasks")
 
 

@@ -6,7 +6,6 @@ with ``transformers``; tests and other back ends may implement it differently.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from promptclf.errors import TextTooLongError
 from promptclf.home import stamp
+from promptclf.lm.lock import FairLock
 from promptclf.prompt import Prompt
 
 MAX_TOKENS = 2048
@@ -113,7 +113,7 @@ class HFModel:
     spec : dict
         The arguments of `load_model` that give this model again.
     adapters : promptclf.lm.adapters.AdapterSet
-    lock : threading.RLock
+    lock : promptclf.lm.lock.FairLock
     """
 
     def __init__(self, module: Any, tokenizer: Any, info: ModelInfo, spec: dict[str, Any]) -> None:
@@ -126,7 +126,7 @@ class HFModel:
         self.tokenizer = tokenizer
         self.info = info
         self.max_tokens = min(MAX_TOKENS, getattr(config, "max_position_embeddings", None) or MAX_TOKENS)
-        self.lock = threading.RLock()
+        self.lock = FairLock()
         self.encoder = PromptEncoder(tokenizer)
         self.engine = ScoringEngine(module, tokenizer.pad_token_id or 0, key=_circumstances(module, info))
         self.adapters = AdapterSet(module, removed=self.engine.forget)

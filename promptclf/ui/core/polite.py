@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,14 +13,13 @@ from promptclf.lm.model import LanguageModel
 from promptclf.prompt import Prompt
 
 AT_ONCE = 2
-PAUSE = 0.02  # seconds; without it, the thread that lets a lock go is the first to take it again
 
 
 class PoliteModel:
     """Passes everything on to `model`, but scores only a few prompts at a time.
 
     A model serialises its users with one lock, which a call over hundreds of prompts would hold for a
-    minute while people wait for a single answer.
+    minute while people wait for a single answer. Who waits for it gets it in the order of asking.
     """
 
     def __init__(self, model: LanguageModel, stop: threading.Event) -> None:
@@ -46,7 +44,6 @@ class PoliteModel:
             rows.append(
                 self.model.score(some, answers, adapter=adapter, restricted=restricted, epsilon=epsilon)
             )
-            time.sleep(PAUSE)
         return np.concatenate(rows)
 
     def embed(self, texts: Sequence[str], *, layer: int | None = None) -> NDArray[np.float32]:

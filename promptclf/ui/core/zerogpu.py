@@ -10,7 +10,6 @@ errors travel as values. The package ``spaces`` is there on every Gradio Space a
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -19,6 +18,7 @@ import gradio as gr
 
 from promptclf.errors import PromptClfError
 from promptclf.lm.embedded import home
+from promptclf.lm.lock import FairLock
 from promptclf.lm.model import HFModel
 
 # A call asks for as long as it may take at worst; visitors wait for what it asks beyond that.
@@ -68,7 +68,7 @@ def lend_gpu(model: HFModel, gpu: Callable[..., Any]) -> HFModel:
         score=_borrowing(model.score, gpu, to_score), embed=_borrowing(model.embed, gpu, to_embed)
     )
     # Another thread may hold the lock at the moment of a fork, and would never let the copy go.
-    os.register_at_fork(after_in_child=lambda: setattr(model, "lock", threading.RLock()))
+    os.register_at_fork(after_in_child=lambda: setattr(model, "lock", FairLock()))
     return model
 
 
