@@ -12,7 +12,9 @@ from playwright.sync_api import Browser, expect
 
 from browser import Visit, visiting
 from live import until
+from made_report import make_report
 from promptclf.jobs.store import Job
+from promptclf.modes import MODES
 from promptclf.task import PACKAGED_TASKS
 from serving import App
 
@@ -49,6 +51,15 @@ def finished(app: App, owner: str) -> Job:
     return job
 
 
+def compared(app: App, owner: str) -> None:
+    """A comparison as it stands after its worker has ended well."""
+    report, examples = make_report()
+    job = app.store.add_job("evaluate", owner, {"task": "support", "modes": list(MODES)})
+    app.store.start_job(job.id, 1)
+    report.save(app.store.job_folder(job.id), examples)
+    assert app.store.end_job(job.id, "done", {"report": "report.json"})
+
+
 def test_a_training_survives_a_reload_and_is_cancelled(visit: Visit, app: App) -> None:
     page, tab = visit.page, visit.tab("train")
     expect(tab.locator("#pc-train-data")).to_contain_text("550 training rows")
@@ -67,6 +78,7 @@ def test_a_training_survives_a_reload_and_is_cancelled(visit: Visit, app: App) -
     expect(step).to_have_text(re.compile(r"^[1-9]\d* / \d+"))
     expect(busy).to_be_disabled()
     assert [other.id for other in app.store.unfinished()] == [job.id]
+    assert visit.faults() == []
 
     tab.get_by_role("button", name="Cancel", exact=True).click()
     expect(tab.get_by_text("It was cancelled, and nothing of it is kept.")).to_be_visible()
@@ -79,6 +91,7 @@ def test_a_training_survives_a_reload_and_is_cancelled(visit: Visit, app: App) -
     visit.tab("train")
     expect(tab.locator(".pc-card h2")).to_have_text("Macro-F1 77.9 %, accuracy 77.5 %")
     expect(tab.locator(".pw-list label")).to_have_count(2)
+    assert visit.faults() == []
     tab.get_by_role("button", name="Use this adapter").click()
     expect(tab.get_by_text("This adapter answers now in Classify and Compare")).to_be_visible()
     expect(page.locator("#pc-adapter input")).to_have_value(re.compile("Your training of"))
@@ -98,6 +111,18 @@ def test_a_comparison_starts_once_and_is_cancelled(visit: Visit, app: App) -> No
     tab.get_by_role("button", name="Cancel", exact=True).click()
     expect(tab.get_by_text("It was cancelled, and nothing of it is kept.")).to_be_visible()
     assert app.store.unfinished() == []
+
+    # What a comparison that ends well shows.
+    compared(app, job.owner)
+    visit.reload()
+    visit.tab("evaluate")
+    expect(tab.locator("#pc-evaluate-view h2")).to_have_text(re.compile(r"Most often right: LoRA, 87\.5 %"))
+    for details in tab.locator("#pc-evaluate-view summary").all():
+        if details.locator("xpath=..").get_attribute("open") is None:
+            details.click()
+    expect(tab.get_by_text("Confusion matrix").last).to_be_visible()
+    assert visit.faults() == []
+    assert visit.cut() == []
 
 
 def test_without_a_mode_nothing_starts(visit: Visit, app: App) -> None:

@@ -8,12 +8,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
+from made_report import LABELS, make_report
 from promptclf.data.dataset import Dataset
 from promptclf.evaluation import charts
-from promptclf.evaluation.report import Report, build_report, score_predictions
+from promptclf.evaluation.report import build_report
 from promptclf.evaluation.significance import Comparison
 from promptclf.jobs.store import Job
 from promptclf.modes import MODES
@@ -27,7 +27,6 @@ from tab_context import NASTY, build, check_html, finish, is_skip, prop
 from visitors import Visitor, asking
 
 EN, ZH = asking("en"), asking("zh-CN")
-LABELS = ["bad & <b>", "good", "so-so"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 
@@ -55,30 +54,6 @@ def tab(built: tuple[Context, Evaluation]) -> Evaluation:
 @pytest.fixture
 def visitor(context: Context) -> Visitor:
     return Visitor(context.store)
-
-
-def make_report(rows: int = 40) -> tuple[Report, list[Example]]:
-    """Three modes and the baseline; LoRA is right where the row's number is no multiple of 8."""
-    rng = np.random.default_rng(0)
-    texts = [f"{NASTY} text {n} " + "long " * (80 if n == 2 else 1) for n in range(rows)]
-    true = [LABELS[n % 3] for n in range(rows)]
-
-    def result(name: str, mode: str, wrong: int, seconds: float) -> Any:
-        proba = rng.dirichlet(np.ones(3), size=rows) * 0.2
-        for n in range(rows):
-            proba[n, (n + (n % wrong == 0)) % 3] += 0.8
-        timing = {"p50_ms": 12.0, "p95_ms": 20.0, "seconds_per_1000": seconds, "fit_seconds": 90.0}
-        return score_predictions(name, true, proba, LABELS, mode=mode, timing=timing)
-
-    results = [
-        result("zero-shot", "zero-shot", 2, 30.0),
-        result("few-shot", "few-shot", 3, 120.0),
-        result("lora", "lora", 8, 25.0),
-        result("TF-IDF + SVM", "tfidf-svm", 4, 1.0),
-    ]
-    results[0].truncated = 2
-    examples = [Example(text, label) for text, label in zip(texts, true, strict=True)]
-    return build_report(results, true, LABELS, task="desk", resamples=200), examples
 
 
 def start(tab: Evaluation, visitor: Visitor, **changes: Any) -> str:
