@@ -11,7 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-from promptclf.jobs.jobs import Jobs, scheduler
+from promptclf.jobs import scheduler
+from promptclf.jobs.jobs import Jobs
 from promptclf.jobs.store import Store
 
 

@@ -23,7 +23,8 @@ import promptclf
 import promptclf.ui
 from fakes import KEYWORDS, FakeModel
 from promptclf.cli import app, frame
-from promptclf.data.dataset import Dataset, csv_safe
+from promptclf.data import csv_safe
+from promptclf.data.dataset import Dataset
 from promptclf.data.reading import read_table
 from promptclf.evaluation.report import build_report, score_predictions
 from promptclf.modes import MODES

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fakes import FakeModel
-from promptclf import selection as selectors
+from promptclf.classifiers import selection as selectors
 from promptclf.classifiers.few_shot import CV_FOLDS, CV_TEXTS, RANDOM_DRAWS, SELECTIONS, FewShotClassifier
 from promptclf.data.dataset import Dataset
 from promptclf.errors import DataError, TextTooLongError

@@ -20,7 +20,8 @@ import pytest
 from promptclf.data.dataset import Dataset
 from promptclf.errors import DataError, PromptClfError
 from promptclf.evaluation.report import Report
-from promptclf.jobs.jobs import Jobs, scheduler, worker
+from promptclf.jobs import scheduler, worker
+from promptclf.jobs.jobs import Jobs
 from promptclf.jobs.store import Job, Store, new_token, owner_of
 from promptclf.jobs.worker import SAVE_STEPS, Stop, Stopped
 from promptclf.modes import load_classifier

@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
-from promptclf import embedded as embedded_module
 from promptclf.errors import ModelError
+from promptclf.lm import embedded as embedded_module
 from promptclf.lm import loading
 from promptclf.lm.embedded import embedded_folder, find_gguf, home
 from promptclf.lm.loading import load_model, model_revision, weights_digest

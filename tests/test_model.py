@@ -13,8 +13,8 @@ import torch
 from sklearn.base import BaseEstimator, clone
 
 from fakes import FakeModel
-from promptclf import model as model_module
 from promptclf.errors import ArtifactError, TextTooLongError
+from promptclf.lm import model as model_module
 from promptclf.lm.loading import load_model
 from promptclf.lm.model import HFModel, LanguageModel
 from promptclf.prompt import Message, Prompt, PromptTemplate

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
-from promptclf.data.dataset import csv_safe
+from promptclf.data import csv_safe
 from promptclf.errors import DataError
 from promptclf.evaluation import charts
 from promptclf.evaluation.report import Report, Result, build_report, score_predictions, spread

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from promptclf import store as store_module
 from promptclf.data.dataset import Dataset
 from promptclf.errors import DataError, StoreError
+from promptclf.jobs import store as store_module
 from promptclf.jobs.store import Store, new_token, owner_of
 from promptclf.task import Example, Task
 
