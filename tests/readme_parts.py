@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 COMPARISON = HERE / "benchmarks" / "results" / "compare.json"
 FENCED = re.compile(r"^```\w*\n.*?^```$", re.DOTALL | re.MULTILINE)
 ENGLISH_ONLY = ("$ promptclf --help", "app.py            ")  # the help, and the tree of files
-QUALITY = r"<!-- quality -->.*?<!-- /quality -->"
+TABLES = r"<!-- (quality|cheaper) -->.*?<!-- /\1 -->"
 COMMAND = "promptclf compare --task support --modes zero-shot --out report"
 
 
@@ -38,8 +38,8 @@ def chinese(text: str, english: str) -> str:
     """README.zh.md with the code and the figures of README.md."""
     blocks = iter(shared_blocks(english))
     text = FENCED.sub(lambda _: next(blocks), text)
-    quality = re.search(QUALITY, english, re.DOTALL)
-    return re.sub(QUALITY, lambda _: quality[0] if quality else "", text, flags=re.DOTALL)
+    tables = {found[1]: found[0] for found in re.finditer(TABLES, english, re.DOTALL)}
+    return re.sub(TABLES, lambda found: tables.get(found[1], ""), text, flags=re.DOTALL)
 
 
 def _english_only() -> tuple[str, ...]:
@@ -48,7 +48,7 @@ def _english_only() -> tuple[str, ...]:
 
 def main() -> None:
     sys.path[:0] = [str(HERE), str(HERE.parent)]
-    from benchmarks.quality import table
+    from benchmarks.quality import cheaper, table
     from benchmarks.speed.table import readme as speed
     from readme_help import all_help
 
@@ -57,6 +57,7 @@ def main() -> None:
     parts = {
         "help": f"```\n{all_help()}```\n",
         "quality": table() + "\n",
+        "cheaper": cheaper() + "\n",
         "speed": speed(),
         "compare": compare_part(),
     }

@@ -40,10 +40,11 @@ def test_help_is_current() -> None:
     assert section("help") == f"```\n{all_help()}```\n", "run: python tests/readme_parts.py"
 
 
-def test_quality_table_is_current() -> None:
-    from benchmarks.quality import table
+def test_quality_tables_are_current() -> None:
+    from benchmarks.quality import cheaper, table
 
     assert section("quality") == table() + "\n", "run: python tests/readme_parts.py"
+    assert section("cheaper") == cheaper() + "\n", "run: python tests/readme_parts.py"
 
 
 def test_speed_table_is_current() -> None:
