@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -43,7 +44,14 @@ def serve(home: Path, *arguments: str) -> Iterator[tuple[App, subprocess.Popen[s
     errors = home / "stderr"
     with errors.open("w") as told:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=told, text=True, env=environment
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+            env=environment,
+            # Tests that run in the background of a shell ignore interrupts, and so would what they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     store = Store(home / "app")
     with process:
