@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -26,10 +25,11 @@ from promptclf.schema import (
     TasksResult,
     TrainResult,
 )
+from promptclf.wire import FULL, answer, stream, why
 
-POLL = 0.2  # seconds between two looks at what came
+CONNECT_SECONDS = 20
+BUSY = 503
 ENDED = ("done", "failed", "cancelled", "interrupted")
-MASKED = "The upstream Gradio app has raised an exception"  # gradio_client's words for an error kept secret
 
 
 class Client:
@@ -62,6 +62,7 @@ class Client:
 
         self.url = url
         self.token = token
+        certificates = httpx.create_ssl_context()  # once: gradio_client would read them for every request
         with self._told():
             # False, unlike None, keeps the token of the machine's user from being sent anywhere.
             self._client = GradioClient(
@@ -70,13 +71,16 @@ class Client:
                 verbose=False,
                 analytics_enabled=False,
                 download_files=False,
-                # Made once: gradio_client would read all certificates anew for every request.
-                ssl_verify=cast(Any, httpx.create_ssl_context()),
+                ssl_verify=cast(Any, certificates),
             )
+        sent = {"headers": self._client.headers, "cookies": self._client.cookies}
+        patience = httpx.Timeout(CONNECT_SECONDS, read=None)  # an answer may take as long as it takes
+        self._http = httpx.Client(verify=certificates, timeout=patience, **sent)
 
     def close(self) -> None:
         """Leave the app; what runs there goes on."""
         self._client.close()
+        self._http.close()
 
     def __enter__(self) -> Client:
         return self
@@ -159,8 +163,10 @@ class Client:
         from gradio_client import handle_file
 
         chosen = {"mode": mode, "task": task, "labels": _list(labels), "adapter": adapter}
-        file = {"file": handle_file(source), "column": column, "output": target.suffix[1:]}
-        found: ClassifyFileResult = self._call("/classify_file", **chosen, **file)
+        chosen |= {"file": handle_file(source), "column": column, "output": target.suffix[1:]}
+        with self._told():  # gradio_client uploads the file
+            sent = self._client.predict(**chosen, token=self.token, api_name="/classify_file")
+        found: ClassifyFileResult = self._checked(sent)
         if found["file"] is None:
             raise PromptClfError(f"{self.url}: the app sent no file back")
         self._download(found["file"]["path"], target)
@@ -199,7 +205,7 @@ class Client:
             arguments |= {"modes": list(modes), "token": self.token}
             running = self._client.submit(**arguments, api_name="/evaluate")
             try:
-                for event in _stream(running):
+                for event in stream(running):
                     self.token = event["token"]
                     yield cast(EvaluateEvent, self._checked(event))
             finally:
@@ -266,9 +272,16 @@ class Client:
     # ---- calling ------------------------------------------------------------------------------
 
     def _call(self, endpoint: str, **arguments: Any) -> Any:
+        """One answer, over HTTP: gradio_client looks only every 50 ms whether it has come."""
+        calls = f"{self._client.src_prefixed}call"
         with self._told():
-            found = self._client.predict(**{"token": self.token, **arguments}, api_name=endpoint)
-        return self._checked(found)
+            started = self._http.post(f"{calls}/v2{endpoint}", json={"token": self.token, **arguments})
+            if started.status_code == BUSY:
+                raise PromptClfError(f"{self.url}: {FULL}")
+            started.raise_for_status()
+            with self._http.stream("GET", f"{calls}{endpoint}/{started.json()['event_id']}") as told:
+                told.raise_for_status()
+                return self._checked(answer(told.iter_lines(), self.url))
 
     def _checked(self, found: Any) -> Any:
         version = found.get("schema_version") if isinstance(found, dict) else None
@@ -279,13 +292,10 @@ class Client:
         return found
 
     def _download(self, path: str, target: Path) -> None:
-        import httpx
-
         address = f"{self._client.src_prefixed}file={quote(path)}"
         stage = target.with_name(f".{target.name}.part")
         try:
-            sent = {key: getattr(self._client, key) for key in ("headers", "cookies")}
-            with self._told(), httpx.stream("GET", address, **sent) as answer:
+            with self._told(), self._http.stream("GET", address) as answer:
                 answer.raise_for_status()
                 with stage.open("wb") as file:
                     file.writelines(answer.iter_bytes())
@@ -301,7 +311,7 @@ class Client:
         except PromptClfError:
             raise
         except Exception as error:
-            raise PromptClfError(_why(error, self.url)) from error
+            raise PromptClfError(why(error, self.url)) from error
 
 
 class JobHandle:
@@ -350,43 +360,6 @@ class JobHandle:
         if found["state"] != "done" or found["result"] is None:
             raise PromptClfError(f"job: {self.job} is {found['state']}; {found['error'] or 'no result'}")
         return found["result"]
-
-
-def _why(error: Exception, url: str) -> str:
-    """Why there was no answer: the app's own words if it had any."""
-    import httpx
-    from gradio_client.exceptions import AppError  # type: ignore[import-untyped]
-    from gradio_client.utils import QueueError  # type: ignore[import-untyped]
-
-    told = str(error)
-    if isinstance(error, AppError):
-        return f"{url}: the app failed; its log says more" if told.startswith(MASKED) else told
-    if isinstance(error, QueueError):
-        told = "the queue is full; try again in a while"
-    elif isinstance(error, CancelledError):
-        told = "the request was cancelled"
-    elif isinstance(error, httpx.HTTPStatusError):
-        told = f"expected an answer, got {error.response.status_code} {error.response.reason_phrase}"
-    elif isinstance(error, httpx.HTTPError):
-        told = f"no answer ({told}); is the app running?"
-    return f"{url}: {told}"
-
-
-def _stream(running: Any) -> Iterator[Any]:
-    """What a submitted call yields, as it comes; at the end the error, if there was one.
-
-    The call's own iterator keeps a lock and a core busy while it waits.
-    """
-    seen = 0
-    while True:
-        done = running.done()
-        outputs = running.outputs()[seen:]
-        seen += len(outputs)
-        yield from outputs
-        if done:
-            running.result()
-            return
-        time.sleep(POLL)
 
 
 def _list(labels: Sequence[str] | None) -> list[str] | None:
