@@ -16,7 +16,7 @@ COMPARISON = HERE / "benchmarks" / "results" / "compare.json"
 FENCED = re.compile(r"^```\w*\n.*?^```$", re.DOTALL | re.MULTILINE)
 ENGLISH_ONLY = ("$ promptclf --help", "app.py            ")  # the help, and the tree of files
 TABLES = r"<!-- (quality|cheaper) -->.*?<!-- /\1 -->"
-COMMAND = "promptclf compare --task support --modes zero-shot --out report"
+COMMAND = "promptclf compare --task support --out report"
 
 
 def compare_part() -> str:
