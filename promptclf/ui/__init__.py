@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 if TYPE_CHECKING:
     from promptclf.ui.app import build_app
@@ -43,8 +42,11 @@ def _without_stubs() -> Iterator[None]:
             raise OSError
         return getfile(thing)
 
-    with mock.patch.object(inspect, "getfile", without_components):
+    inspect.getfile = without_components  # type: ignore[assignment]
+    try:
         yield
+    finally:
+        inspect.getfile = getfile
 
 
 if not TYPE_CHECKING:  # a checker that saw this would accept any name
