@@ -369,7 +369,7 @@ def test_leaving_out_saves_work(any_llama: ScoringEngine) -> None:
 def test_where_little_could_be_saved_everything_is_fed_at_once(any_llama: ScoringEngine) -> None:
     ends, prompts = [[first, 20, 96] for first in range(12)], [list(range(10, 40))]
     engine = ScoringEngine(any_llama.model, pad_id=0, path=any_llama.path)
-    assert len(AnswerTrie(ends)) <= engine.spare_nodes < 3 * len(AnswerTrie(ends))
+    assert len(AnswerTrie(ends)) <= engine.spare_nodes < 10 * len(AnswerTrie(ends))
     for _ in range(2):  # keeps the prefix
         engine.score(prompts, ends)
     counter = Counter(any_llama.model)
@@ -377,7 +377,7 @@ def test_where_little_could_be_saved_everything_is_fed_at_once(any_llama: Scorin
     passes = 1 if engine.path == "packed" else 2  # padded rows take the texts first
     assert len(counter.fed) == passes
     counter.fed.clear()
-    engine.score([[*prompts[0], n] for n in range(4)], ends, epsilon=1e-9)
+    engine.score([[*prompts[0], n] for n in range(10)], ends, epsilon=1e-9)
     counter.remove()
     assert len(counter.fed) > passes
 

@@ -33,7 +33,7 @@ from promptclf.lm.trie import AnswerTrie
 logger = logging.getLogger(__name__)
 
 PRUNED_NODES = 16  # how many trie nodes a pruned search is expected to feed per text
-SPARE_NODES = 64  # as many nodes at once take no longer than the rounds of a search that leaves them out
+SPARE_NODES = 160  # as many at once take as long as the rounds of a search that leaves most of them out
 HEAD_ROWS = 256  # rows of full-vocabulary logits held at once
 
 
