@@ -24,6 +24,7 @@ from promptclf.ui.tabs.evaluate import evaluate_tab
 from promptclf.ui.tabs.prompts import prompts_tab
 from promptclf.ui.tabs.train import train_tab
 from promptclf.ui.web.guard import GuardedBlocks
+from promptclf.ui.web.sessions import KnownConfig
 from promptclf.ui.words import i18n
 
 DELETED = (600, 3600)  # seconds: every ten minutes, files of visitors that are an hour old
@@ -78,6 +79,7 @@ def build_app(service: Service | None = None, jobs: Jobs | None = None) -> App:
                         build(demo.context)
         connect(demo, demo.context)
         add_endpoints(demo.context)
+    KnownConfig.replace(demo)
     # Calls that come within a moment are in this queue together, before the first of them is let through.
     demo.queue(max_size=WAITING, default_concurrency_limit=2, api_open=False)
     return demo

@@ -21,6 +21,7 @@ from promptclf.ui.words import i18n
 
 MAX_FILE = 25 * 2**20
 OTHERS = 64  # events at once, besides waiting texts
+SESSIONS = 4000  # kept of visitors and of calls, the last ones used: 185 KiB each
 DRAIN_SECONDS = 10.0
 STYLES = ("app.css", "work.css")
 
@@ -110,6 +111,7 @@ def launch_settings(drain: Drain | None = None) -> dict[str, Any]:
         "show_error": False,
         "max_file_size": MAX_FILE,
         "max_threads": WAITING + OTHERS,  # gradio counts by it what is under way, threads or not
+        "state_session_capacity": SESSIONS,
         "footer_links": ["api"],
         "strict_cors": True,
         "mcp_server": False,
