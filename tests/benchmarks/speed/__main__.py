@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> 
         "python -m benchmarks.speed", description=benchmarks.speed.__doc__, formatter_class=layout
     )
     parser.add_argument("--full", action="store_true", help="more texts, labels and rounds")
-    parser.add_argument("--rounds", type=int, help=f"default: 2 or 3, with --full {FULL_ROUNDS}")
+    parser.add_argument("--rounds", type=int, help=f"default: 1 or 2, with --full {FULL_ROUNDS}")
     parser.add_argument("--only", nargs="*", metavar="GROUP", help="groups; default: all")
     parser.add_argument("--table", action="store_true", help="print the tables and stop")
     args = parser.parse_args(argv)

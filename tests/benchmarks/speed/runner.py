@@ -72,7 +72,7 @@ class Group:
     name: str
     variants: tuple[Variant, ...]
     clock: Literal["cpu", "wall"] = "cpu"
-    rounds: int = 3
+    rounds: int = 2
     checks: Callable[[dict[str, Any]], dict[str, float]] = lambda found: {}
 
 

@@ -18,15 +18,15 @@ def groups(full: bool) -> list[Group]:
         Group(
             "texts",
             tuple(
-                # Hundreds of texts are rounds enough.
-                ours("zero-shot", count, f"{count:,} texts", rounds=1 if count > 100 else 0)
+                # A hundred texts are rounds enough.
+                ours("zero-shot", count, f"{count:,} texts", rounds=1 if count > 10 else 0)
                 for count in counts
             ),
         ),
         Group(
             "labels",
             tuple(ours(f"labels-{count}", n, f"{count} labels") for count, n in LABELS.items()),
-            rounds=2,
+            rounds=1,
         ),
         Group(
             "cores",

@@ -156,7 +156,6 @@ def groups(full: bool) -> list[Group]:
                 # One text takes minutes.
                 peer("lm-eval", "LmEval", "banking77", 1, rounds=3 if full else 1, warm_up=False),
             ),
-            rounds=2,
             checks=agreement,
         ),
     ]

@@ -116,7 +116,6 @@ def groups(full: bool) -> list[Group]:
                 calls("one at a time", 200 if full else 25, 1, mode),
             ),
             clock="wall",
-            rounds=2,
         )
         for mode in (("lora", "zero-shot") if full else ("lora",))
     ]
