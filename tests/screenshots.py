@@ -100,8 +100,8 @@ def data(visit: Visit) -> None:
 
 def prompts(visit: Visit) -> None:
     """A template and what the model sees, with the answer that it gives."""
-    visit.mode("few-shot")
     tab = visit.tab("prompts")
+    visit.mode("few-shot")
     expect(tab.locator(".pc-prompt")).to_contain_text("Intent:")
     tab.get_by_role("button", name="Answer with this prompt").click()
     expect(tab.locator(".pc-card h3")).to_be_visible()
