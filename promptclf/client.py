@@ -1,4 +1,4 @@
-"""A running app from Python: its endpoints as typed methods, over gradio_client.
+"""A running app from Python: its endpoints as typed methods, over gradio_client and plain HTTP.
 
 The results are those of `promptclf.schema`; what goes wrong is a `PromptClfError` with the app's own words.
 """

@@ -735,7 +735,8 @@ def test_a_comparison_that_is_killed_goes_on_after_its_finished_runs(
     assert pid is not None
     os.kill(pid, signal.SIGKILL)  # in the middle of the next run, whose process lives on
     assert wait_over(store, job).state == "interrupted"
-    wait_for(lambda: not is_at_work(store))  # the scheduler, which has taken the lock over, lets it go
+    # The scheduler takes the dead worker's lock over while it clears away, and lets it go.
+    wait_for(lambda: not is_at_work(store), seconds=5)
     jobs.resume(job.id, ANN)
     events = list(jobs.watch(job.id, ANN))
     assert events[-1] == {"event": "end", "state": "done", "error": None}

@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
 MIN_PRIOR_TEXTS = 100  # with fewer texts the estimated prior is worse than none
-PRIOR_TEXTS = 256  # more change it little
+PRIOR_TEXTS = 256  # at most so many are read for an estimate
 
 
 def probabilities(scores: Array, log_prior: Array | None = None, temperature: float = 1.0) -> Array:

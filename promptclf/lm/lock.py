@@ -26,13 +26,14 @@ class FairLock:
         me = threading.get_ident()
         if self._owner != me:
             with self._guard:
-                turn = threading.Lock() if self._taken else None
-                self._taken = True
-                if turn is not None:
+                turn = None
+                if self._taken:
                     if not blocking:
                         return False
+                    turn = threading.Lock()
                     turn.acquire()
                     self._turns.append(turn)
+                self._taken = True
             if turn is not None:
                 self._wait(turn)
             self._owner = me

@@ -205,6 +205,9 @@ def _part(batch: Sequence[tuple[Row, float]], packed: bool) -> Batch:
     }
 
 
+_packing: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # what `packs` found out about each model
+
+
 def packs(module: Any, longest: int) -> bool:
     """Whether packed rows of up to `longest` tokens give this model's padded losses, tried on a few."""
     if longest > (getattr(module.config.get_text_config(), "sliding_window", None) or math.inf):
@@ -212,9 +215,6 @@ def packs(module: Any, longest: int) -> bool:
     if module not in _packing:
         _packing[module] = _agrees(module)
     return _packing[module]
-
-
-_packing: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # what was found out about each model
 
 
 @torch.no_grad()

@@ -1,8 +1,9 @@
 """Figures of the web app: ``python tests/benchmarks/web.py``; best on a machine that does nothing else.
 
 Prints, as a table of Markdown each: how soon the first page can be used and what it fetches; how long
-``/classify`` takes through gradio_client and `promptclf.Client` beside the direct call; what axe-core finds;
-how many browser tests there are; and the lines of every file of promptclf/ui.
+``/classify`` takes through gradio_client and `promptclf.Client` beside the direct call; what a session, which
+every such call is, costs the server; what axe-core finds; how many browser tests there are; and the lines of
+every file of promptclf/ui.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,32 @@ def points(values: Sequence[float]) -> tuple[float, float]:
     return statistics.median(values), cuts[18]
 
 
+def sessions(count: int = 50) -> list[list[str]]:
+    """CPU time and memory of a session of the app, and of one as gradio makes it."""
+    from gradio.blocks import BlocksConfig
+    from gradio.state_holder import SessionState
+
+    from promptclf.ui import build_app
+
+    demo = build_app()
+    plain = BlocksConfig(demo)
+    vars(plain).update({key: value for key, value in vars(demo.default_config).items() if key != "known"})
+    rows = []
+    for name, config in (("the app's", demo.default_config), ("gradio's", plain)):
+        demo.default_config = config
+        SessionState(demo)  # what is done only once
+        start = time.process_time()
+        for _ in range(count):
+            SessionState(demo)
+        milliseconds = 1000 * (time.process_time() - start) / count
+        tracemalloc.start()
+        kept = [SessionState(demo) for _ in range(count)]
+        kib = tracemalloc.get_traced_memory()[0] / len(kept) / 1024
+        tracemalloc.stop()
+        rows.append([name, str(len(demo.blocks)), f"{milliseconds:.2f}", f"{kib:.0f}"])
+    return rows
+
+
 def faults(browser: Any, address: str) -> list[list[str]]:
     """Violations of any weight by axe-core, for every tab, light and dark."""
     rows = []
@@ -158,6 +186,7 @@ def main() -> None:
         with serve(Path(folder)) as (app, *_):
             heading = ["way", "p50 ms", "p95 ms", "more than direct", "beyond the model: p50", "p95"]
             show("/classify, LoRA, one thread", heading, classify(app.address, texts))
+            show("A session", ["way", "components", "CPU ms", "KiB"], sessions())
             with started() as browser:
                 show("First page", ["what", "median"], first_page(browser, app.address, given.visits))
                 show("Violations by axe-core", ["theme", *TABS], faults(browser, app.address))
