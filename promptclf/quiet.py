@@ -34,3 +34,12 @@ def quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+def hush_casts() -> None:
+    """Silence what bitsandbytes says in each 8-bit layer of each pass: that it computes in float16."""
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_not_a_cast)
+
+
+def _not_a_cast(record: logging.LogRecord) -> bool:
+    return "inputs will be cast" not in str(record.msg)

@@ -211,7 +211,11 @@ def test_a_damaged_folder_is_refused_with_the_reason(
 @pytest.mark.parametrize("quantization", ["int8", "nf4"])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3"])
 def test_a_model_is_really_quantised(
-    family: str, quantization: Any, tiny_folders: dict[str, Path], tiny_models: dict[str, HFModel]
+    family: str,
+    quantization: Any,
+    tiny_folders: dict[str, Path],
+    tiny_models: dict[str, HFModel],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     import bitsandbytes as bnb
 
@@ -227,6 +231,8 @@ def test_a_model_is_really_quantised(
     ids = [model.encoder.prompt(prompt) for prompt in PROMPTS]
     slow = model.engine.score_plainly(ids, model.encoder.answers(PROMPTS[0], ANSWERS))
     np.testing.assert_allclose(scores, slow, atol=0.2)  # int8 rounds activations by the row of a batch
+    assert model.engine.path == "packed"
+    assert not [record for record in caplog.records if record.name.startswith("bitsandbytes.autograd")]
     assert 0 < np.abs(scores - plain).max() < 6
     assert torch.is_grad_enabled()
 

@@ -27,7 +27,7 @@ from promptclf.lm.loading import load_model
 from promptclf.lm.model import HFModel
 from promptclf.settings import TrainConfig
 from promptclf.task import Task
-from promptclf.training.answer_loss import AnswerLoss
+from promptclf.training.answer_loss import AnswerLoss, packs
 from quick import CONFIG, TASK, adapters, digest, own_model, rows
 
 TRAIN, HELD, TEST = rows(24), rows(9, start=100), rows(12, start=200)
@@ -341,6 +341,7 @@ def test_a_quantised_model_learns(
     own = own_model(tiny_folders["llama"], tmp_path / "own", quantization=quantization)
     if own.info.quantization != quantization:
         pytest.skip(f"{quantization} does not run here: {caplog.text}")
+    assert packs(own.module, longest=64)
     zero = ZeroShotClassifier(TASK, own, calibration="none").fit()
     before = zero.log_likelihoods(TEST[0])
     losses: list[float] = []

@@ -280,7 +280,7 @@ class ScoringEngine:
     def _agrees(
         self, prompts: Sequence[Ids], answers: Sequence[Ids], expected: NDArray[np.float64], epsilon: float
     ) -> bool:
-        limit = tolerance(self.model.dtype, float(np.abs(expected[0] - expected[1]).max()))
+        limit = tolerance(self.model, float(np.abs(expected[0] - expected[1]).max()))
         found = self._score(prompts, answers, False, None, epsilon, spare_nodes=0)
         return bool(np.abs(found - expected).max() <= limit)
 

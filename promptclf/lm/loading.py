@@ -16,7 +16,7 @@ from promptclf.home import is_sha256, remembered, stamp
 from promptclf.lm.embedded import HUB_ID, PACKAGE, embedded_folder, find_gguf
 from promptclf.lm.model import HFModel, ModelInfo
 from promptclf.lm.precision import KINDS, fastest
-from promptclf.quiet import quiet
+from promptclf.quiet import hush_casts, quiet
 
 logger = logging.getLogger(__name__)
 
@@ -221,6 +221,7 @@ def _weights(
 ) -> tuple[Any, str]:
     load = {**options, "dtype": dtype, "use_safetensors": True, "device_map": {"": device}}
     if quantization != "none":
+        hush_casts()
         try:
             module = _pretrained(where, {**load, "quantization_config": _quantizer(quantization, dtype)})
             _keep_layout(module)

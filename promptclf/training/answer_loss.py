@@ -232,5 +232,5 @@ def _agrees(module: Any) -> bool:
         logger.debug("packed rows failed: %r", error)
         return False
     packed, padded = found
-    limit = tolerance(module.dtype, float(padded.max() - padded.min()))
+    limit = tolerance(module, float(padded.max() - padded.min()))
     return bool((packed - padded).abs().max() <= limit)
