@@ -91,15 +91,16 @@ class Cell:
         return RESULTS / f"{self.data}.{self.column}.{self.seed}.json"
 
 
-def cells(names: list[str], columns: list[str]) -> Iterator[Cell]:
-    """The cells of the table, the quick ones first."""
+def cells(names: list[str], columns: list[str], seeds: int = 1) -> Iterator[Cell]:
+    """The cells of the table, the quick ones first; `seeds` of those that learn from few rows by LoRA."""
     for column in columns:
         for name in names:
             if (column == "lora-all" and name not in ALL_ROWS) or (
                 column in CHEAPER and name not in CHEAPER_ROWS
             ):
                 continue
-            for seed in SEEDS if column == "few-shot" else SEEDS[:1]:
+            several = {"few-shot": len(SEEDS), "lora-few": seeds, "lora-few-nf4": seeds}
+            for seed in SEEDS[: several.get(column, 1)]:
                 yield Cell(name, column, seed)
 
 
@@ -293,6 +294,9 @@ def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> 
     parser.add_argument("--hub", action="store_true", help="read the data sets from the Hub")
     parser.add_argument("--only", nargs="*", default=[*FEW_ROWS], help="data sets")
     parser.add_argument("--columns", nargs="*", default=[*COLUMNS, *CHEAPER], choices=[*COLUMNS, *CHEAPER])
+    parser.add_argument(
+        "--seeds", type=int, default=1, choices=(1, 2, 3), help="of LoRA on few rows, NF4 or not"
+    )
     parser.add_argument("--table", action="store_true", help="print the table and stop")
     args = parser.parse_args(argv)
     if args.table:
@@ -301,7 +305,7 @@ def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> 
     if (args.data is None) == (not args.hub):
         parser.error("give either --data DIR or --hub")
     RESULTS.mkdir(parents=True, exist_ok=True)
-    for cell in cells(args.only, args.columns):
+    for cell in cells(args.only, args.columns, args.seeds):
         data = load(cell.data, None if args.hub else args.data, cell.column)
         done = finished(cell)
         if done and done["key"] == key(cell, data):
