@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 COMPARISON = HERE / "benchmarks" / "results" / "compare.json"
 FENCED = re.compile(r"^```\w*\n.*?^```$", re.DOTALL | re.MULTILINE)
 ENGLISH_ONLY = ("$ promptclf --help", "app.py            ")  # the help, and the tree of files
-TABLES = r"<!-- (quality|cheaper) -->.*?<!-- /\1 -->"
+TABLES = r"<!-- (quality|others) -->.*?<!-- /\1 -->"
 COMMAND = "promptclf compare --task support --out report"
 
 
@@ -48,7 +48,7 @@ def _english_only() -> tuple[str, ...]:
 
 def main() -> None:
     sys.path[:0] = [str(HERE), str(HERE.parent)]
-    from benchmarks.quality import cheaper, table
+    from benchmarks.quality import others, table
     from benchmarks.speed.table import readme as speed
     from readme_help import all_help
 
@@ -57,7 +57,7 @@ def main() -> None:
     parts = {
         "help": f"```\n{all_help()}```\n",
         "quality": table() + "\n",
-        "cheaper": cheaper() + "\n",
+        "others": others() + "\n",
         "speed": speed(),
         "compare": compare_part(),
     }

@@ -22,6 +22,7 @@ from promptclf.classifiers import calibrate
 from promptclf.classifiers.few_shot import FewShotClassifier
 from promptclf.classifiers.lora import LoraClassifier
 from promptclf.classifiers.zero_shot import ZeroShotClassifier
+from promptclf.data.splitting import hold_out
 from promptclf.errors import DataError, ModelError, TextTooLongError, TrainingError
 from promptclf.lm.loading import load_model
 from promptclf.lm.model import HFModel
@@ -144,11 +145,10 @@ def test_rows_without_weight_are_not_held_out(model: HFModel) -> None:
 def test_copies_of_a_text_are_held_out_together(model: HFModel) -> None:
     texts, labels = [[*part, *part[:12], *part[:6]] for part in rows(24)]
     for seed in range(5):
-        rest, _, weights, held = make(model, seed=seed)._hold_out(texts, labels, np.arange(42.0))
-        assert not set(rest) & set(held[0])
-        assert sorted([*rest, *held[0]]) == sorted(texts)
-        assert [texts[int(weight)] for weight in weights] == rest
-        assert len(set(held[0])) == 5  # 20 % of 24
+        kept, held = hold_out(texts, labels, 0.2, seed)
+        assert sorted([*kept, *held]) == list(range(42))
+        assert not {texts[i] for i in kept} & {texts[i] for i in held}
+        assert len({texts[i] for i in held}) == 5  # 20 % of 24
     with pytest.raises(DataError, match="at least 2 different labelled texts, got 1"):
         make(model).fit(["same"] * 4, ["billing"] * 4)
 
@@ -157,10 +157,9 @@ def test_without_validation_rows_a_stratified_part_is_held_out(model: HFModel) -
     classifier = make(model, replace(CONFIG, validation_fraction=0.25))
     classifier.fit(*rows(24))
     assert (classifier.training_["rows"], classifier.training_["validation_rows"]) == (18, 6)
-    texts, labels, weights, held = classifier._hold_out(*map(list, rows(24)), np.ones(24))
-    assert sorted(held[1]) == sorted(2 * TASK.labels)
-    assert set(texts).isdisjoint(held[0])
-    assert len(texts) == len(labels) == len(weights) == 18
+    kept, held = hold_out(*rows(24), 0.25, classifier.seed)
+    assert sorted(rows(24)[1][i] for i in held) == sorted(2 * TASK.labels)
+    assert len(kept) == 18
 
 
 def test_a_label_with_one_row_is_no_obstacle(model: HFModel) -> None:

@@ -41,10 +41,10 @@ def test_help_is_current() -> None:
 
 
 def test_quality_tables_are_current() -> None:
-    from benchmarks.quality import cheaper, table
+    from benchmarks.quality import others, table
 
     assert section("quality") == table() + "\n", "run: python tests/readme_parts.py"
-    assert section("cheaper") == cheaper() + "\n", "run: python tests/readme_parts.py"
+    assert section("others") == others() + "\n", "run: python tests/readme_parts.py"
 
 
 def test_speed_table_is_current() -> None:

@@ -7,20 +7,20 @@ import json
 import logging
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import f1_score
-from sklearn.model_selection import train_test_split
 
 from promptclf.classifiers import calibrate
 from promptclf.classifiers.base import PromptClassifier, Text, check_labelled
-from promptclf.data.splitting import copies_by_text
+from promptclf.data.splitting import hold_out
 from promptclf.errors import ArtifactError, DataError, ModelError, TrainingError
 from promptclf.lm.model import HFModel, LanguageModel
-from promptclf.prompt import Prompt, PromptTemplate
+from promptclf.prompt import PromptTemplate
 from promptclf.quiet import quiet
 from promptclf.settings import TrainConfig
 from promptclf.task import Task
@@ -54,7 +54,8 @@ class LoraClassifier(PromptClassifier):
     Attributes
     ----------
     training_ : dict
-        Rows, steps, minutes, best epoch, and validation metrics of each epoch.
+        Rows, steps, minutes, best epoch, and validation metrics of each epoch; "refit_rows" where all rows
+        were trained on in the end.
     """
 
     mode = "lora"
@@ -92,7 +93,9 @@ class LoraClassifier(PromptClassifier):
     ) -> LoraClassifier:
         """Train; keep the epoch with the best macro-F1 on the validation rows.
 
-        Without `validation`, a stratified part of the training rows is held out for it.
+        Without `validation`, a stratified part of the training rows is held out for it. With
+        ``config.refit``, the validation rows are trained on too in the end, with the weight of an average
+        training row where they come apart.
 
         Raises
         ------
@@ -105,13 +108,21 @@ class LoraClassifier(PromptClassifier):
         counting = np.flatnonzero(weights)  # a row of weight 0 has no part in anything
         texts, labels = [texts[i] for i in counting], [labels[i] for i in counting]
         weights = weights[counting]
+        apart, everything = validation is not None, (texts, labels, weights)
         if validation is None:
-            texts, labels, weights, validation = self._hold_out(texts, labels, weights)
+            rows, held_out = hold_out(texts, labels, self.config.validation_fraction, self.seed)
+            validation = [texts[i] for i in held_out], [labels[i] for i in held_out]
+            texts, labels, weights = [texts[i] for i in rows], [labels[i] for i in rows], weights[rows]
         held, held_labels = check_labelled(self.task, validation[0], validation[1], what="validation")
         if not texts or not held:
             raise DataError(f"training needs rows and validation rows, got {len(texts)} and {len(held)}")
+        if apart:
+            counting = np.full(len(held), weights.mean())
+            everything = [*texts, *held], [*labels, *held_labels], np.append(weights, counting)
         with self._learning(texts):
             self._train(texts, labels, weights, held, held_labels)
+            if self.config.refit:
+                self._refit(*everything)
             if self.calibration != "none":
                 temperature = calibrate.fit_temperature(self._validation_scores, self._columns(held_labels))
                 self._set_calibration("temperature", None, temperature)
@@ -124,24 +135,6 @@ class LoraClassifier(PromptClassifier):
             raise ModelError(f"LoRA needs a model from load_model, got {type(self.model_).__name__}")
         self.restricted_ = self.config.loss == "labels"
 
-    def _hold_out(self, texts: list[Text], labels: list[str], weights: NDArray[np.float64]) -> Any:
-        if len(copies := list(copies_by_text(texts).values())) < 2:
-            raise DataError(f"training needs at least 2 different labelled texts, got {len(copies)}")
-        # Copies of a text are on one side, or validation would ask for what was learned by heart.
-        first = [labels[group[0]] for group in copies]
-        size = max(1, round(self.config.validation_fraction * len(copies)))
-        _, counts = np.unique(first, return_counts=True)
-        # Stratified, if every class can be on both sides; else at random.
-        can = len(counts) <= size <= len(copies) - len(counts) and counts.min(initial=2) >= 2
-        rows, held = (
-            sorted(row for group in part for row in group)
-            for part in train_test_split(
-                copies, test_size=size, random_state=self.seed, stratify=first if can else None
-            )
-        )
-        validation = ([texts[i] for i in held], [labels[i] for i in held])
-        return [texts[i] for i in rows], [labels[i] for i in rows], weights[rows], validation
-
     # ---- training -----------------------------------------------------------------------------
 
     def _train(
@@ -152,41 +145,19 @@ class LoraClassifier(PromptClassifier):
         held: list[Text],
         held_labels: list[str],
     ) -> None:
-        import torch
-
-        with quiet():  # the first import of bitsandbytes says which of its kernels are missing
-            from promptclf.training.checkpoints import Checkpoints
-            from promptclf.training.trainer import train
-
-        model: HFModel = self.model_
-        rows = self._rows(texts, labels, weights)
-        held_prompts = self._prompts_to_learn(held)
-        truth = self._columns(held_labels)
-        # Initial weights and dropout depend on the seed, and the caller's random state is untouched.
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            self._attach(self._lora_config())
-            adapter = str(self.adapter_)
-            checkpoints = None
-            if self.checkpoints is not None:
-                identity = self._identity(rows, held_prompts, held_labels)
-                checkpoints = Checkpoints(self.checkpoints, identity, resume=self.resume)
-            result = train(
-                model,
-                adapter,
-                rows,
-                self.config,
-                evaluate=lambda indices: self._score([held_prompts[i] for i in indices]),
-                measure=lambda scores: _measure(scores, truth),
-                validation_rows=len(held),
-                min_steps=self.config.steps_wanted(len(self.classes_)),
-                seed=self.seed,
-                callback=self.callback,
-                checkpoints=checkpoints,
-            )
+        prompts, truth = self._prompts_to_learn(held), self._columns(held_labels)
+        result = self._run(
+            self._rows(texts, labels, weights),
+            self.config,
+            self.checkpoints,
+            held=[[prompt.text for prompt in prompts], held_labels],
+            evaluate=lambda indices: self._score([prompts[i] for i in indices]),
+            measure=lambda scores: _measure(scores, truth),
+            validation_rows=len(held),
+        )
         self._validation_scores = result.scores
         self.training_ = {
-            "rows": len(rows),
+            "rows": len(texts),
             "validation_rows": len(held),
             "steps": result.steps,
             "best_epoch": result.best_epoch,
@@ -194,6 +165,55 @@ class LoraClassifier(PromptClassifier):
             "processes": result.processes,
             "history": result.history,
         }
+
+    def _refit(self, texts: list[Text], labels: list[str], weights: NDArray[np.float64]) -> None:
+        """Train afresh on all rows for as many epochs as were best."""
+        epochs = self.training_["best_epoch"]
+        if self.callback:
+            self.callback({"event": "refit", "rows": len(texts), "epochs": epochs})
+        result = self._run(
+            self._rows(texts, labels, weights),
+            replace(self.config, epochs=epochs, min_steps=0),
+            None if self.checkpoints is None else Path(self.checkpoints) / "refit",
+        )
+        self.training_["refit_rows"] = len(texts)
+        self.training_["steps"] += result.steps
+        self.training_["minutes"] = round(self.training_["minutes"] + result.seconds / 60, 3)
+
+    def _run(
+        self,
+        rows: list[Any],
+        config: TrainConfig,
+        folder: str | Path | None,
+        held: list[list[str]] | None = None,
+        **validation: Any,
+    ) -> Any:
+        """Train a new adapter in place of the one there is."""
+        import torch
+
+        with quiet():  # the first import of bitsandbytes says which of its kernels are missing
+            from promptclf.training.checkpoints import Checkpoints
+            from promptclf.training.trainer import train
+
+        # Initial weights and dropout depend on the seed, and the caller's random state is untouched.
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            self._detach()
+            self._attach(self._lora_config())
+            checkpoints = None
+            if folder is not None:
+                checkpoints = Checkpoints(folder, self._identity(rows, held, config), resume=self.resume)
+            return train(
+                self.model_,
+                str(self.adapter_),
+                rows,
+                config,
+                min_steps=config.steps_wanted(len(self.classes_)),
+                seed=self.seed,
+                callback=self.callback,
+                checkpoints=checkpoints,
+                **validation,
+            )
 
     def _rows(self, texts: list[Text], labels: list[str], weights: NDArray[np.float64]) -> list[Any]:
         from promptclf.lm.trie import AnswerTrie
@@ -233,31 +253,32 @@ class LoraClassifier(PromptClassifier):
         # Garbage is collected at any moment, in a forward pass too: the adapter goes at its next use.
         self._finalizer = weakref.finalize(self, model.adapters.discard, self.adapter_)
 
-    def _forget(self) -> None:
+    def _detach(self) -> None:
         if self.adapter_ is not None:
             self._finalizer.detach()
             with self.model_.lock:
                 self.model_.adapters.remove(self.adapter_)
             self.adapter_ = None
+
+    def _forget(self) -> None:
+        self._detach()
         super()._forget()
 
     def _columns(self, labels: Sequence[str]) -> NDArray[np.intp]:
         column = {label: i for i, label in enumerate(self.classes_)}
         return np.array([column[label] for label in labels], dtype=np.intp)
 
-    def _identity(self, rows: Sequence[Any], held: Sequence[Prompt], labels: Sequence[str]) -> dict[str, Any]:
-        """What a checkpoint must agree on to be resumed."""
-        data = hashlib.sha256(
-            json.dumps(
-                [[r.ids, r.answer, r.weight] for r in rows] + [[p.text for p in held], list(labels)]
-            ).encode()
-        ).hexdigest()
+    def _identity(
+        self, rows: Sequence[Any], held: list[list[str]] | None, config: TrainConfig
+    ) -> dict[str, Any]:
+        """What a checkpoint must agree on to be resumed; what follows it may differ."""
+        data = json.dumps([[r.ids, r.answer, r.weight] for r in rows] + (held or []))
         return {
-            "data": data,
+            "data": hashlib.sha256(data.encode()).hexdigest(),
             "labels": list(self.task.labels),
             "template": self.template_.fingerprint,
             "base_model": self.model_.info.to_dict(),
-            "config": self.config.to_dict(),
+            "config": {name: value for name, value in config.to_dict().items() if name != "refit"},
             "seed": self.seed,
         }
 

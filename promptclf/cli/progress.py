@@ -10,11 +10,12 @@ from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
-#: Events of a comparison -> how they read.
+#: Events of training and comparisons -> how they read.
 STAGES = {
     "kept": "kept from an earlier run",
     "start": "loading",
     "fit": "fitting on {rows} rows",
+    "refit": "training afresh on all {rows} rows, {epochs} epochs",
     "score": "scoring {rows} rows",
     "time": "timing {rows} texts one by one",
     "done": "done",

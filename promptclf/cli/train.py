@@ -40,6 +40,7 @@ SETTINGS = {
     "validation_fraction": "Held out where there are no validation rows.",
     "save_steps": "Checkpoints also after this many steps.",
     "layers": "Tune the last so many layers only, which is quicker; default: all.",
+    "refit": "In the end train afresh on all rows, validation included: twice the work, for few rows.",
 }
 
 
@@ -169,6 +170,7 @@ def _show(classifier: LoraClassifier, dataset: Dataset, out: str, as_json: bool)
         )
     emit(
         f"{training['rows']} training and {training['validation_rows']} validation rows,"
+        f"{' then all of them,' if 'refit_rows' in training else ''}"
         f" {training['steps']} steps, {training['minutes']:.1f} min;"
         f" temperature {classifier.temperature_:.2f}"
     )

@@ -57,6 +57,32 @@ def split_examples(
     return tuple(tuple(examples[index] for index in part) for part in whole)
 
 
+def hold_out(
+    texts: Sequence[Hashable], labels: Sequence[str], fraction: float, seed: int
+) -> tuple[list[int], list[int]]:
+    """Indices of the rows to learn from, and of the rows held out: `fraction` of the different texts.
+
+    Copies of a text are on one side, or validation would ask for what was learned by heart. Stratified, if
+    every class can be on both sides; else at random.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two different texts.
+    """
+    from sklearn.model_selection import train_test_split  # whoever reads data only need not wait for it
+
+    if len(copies := list(copies_by_text(texts).values())) < 2:
+        raise DataError(f"training needs at least 2 different labelled texts, got {len(copies)}")
+    first = [labels[group[0]] for group in copies]
+    size = max(1, round(fraction * len(copies)))
+    _, counts = np.unique(first, return_counts=True)
+    can = len(counts) <= size <= len(copies) - len(counts) and counts.min(initial=2) >= 2
+    parts = train_test_split(copies, test_size=size, random_state=seed, stratify=first if can else None)
+    rows, held = (sorted(row for group in part for row in group) for part in parts)
+    return rows, held
+
+
 def copies_by_text(texts: Iterable[Hashable]) -> dict[Hashable, list[int]]:
     """Text -> the rows where it stands, in order of first appearance."""
     rows: dict[Hashable, list[int]] = {}

@@ -110,28 +110,28 @@ def train(
     rows: Sequence[Row],
     config: TrainConfig,
     *,
-    evaluate: Callable[[Sequence[int]], NDArray[np.float64]],
-    validation_rows: int,
     min_steps: int,
-    measure: Callable[[NDArray[np.float64]], dict[str, float]],
+    evaluate: Callable[[Sequence[int]], NDArray[np.float64]] | None = None,
+    measure: Callable[[NDArray[np.float64]], dict[str, float]] | None = None,
+    validation_rows: int = 0,
     seed: int = 0,
     callback: Callback | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> TrainResult:
-    """Tune `adapter` and return its best epoch's weights, rounded to bfloat16.
+    """Tune `adapter` and return its best epoch's weights, rounded to bfloat16; its last one's unvalidated.
 
     Parameters
     ----------
     rows
         Training rows.
-    evaluate
-        Indices of validation rows -> their scores with the adapter on, one row each.
-    validation_rows
-        How many validation rows there are.
     min_steps
         Train at least this many optimiser steps, in whole epochs.
+    evaluate
+        Indices of validation rows -> their scores with the adapter on, one row each.
     measure
         Validation scores of all rows -> "macro_f1", "accuracy", "log_loss".
+    validation_rows
+        How many validation rows there are; of none, no epoch is validated.
     callback
         Called with a dictionary after every step and epoch, in the main process.
     checkpoints
@@ -209,15 +209,19 @@ class _Run:
             self.checkpoints.attach(self)
         while self.epoch < self.epochs and not self._stalled():
             self._epoch()
-            self._evaluate(evaluate, rows, measure)
+            if rows:
+                self._evaluate(evaluate, rows, measure)
+            else:
+                self.best = self._rounded(self.model.adapters.state(self.adapter))
             if self.checkpoints:
                 self.checkpoints.save()
         with self.model.lock:
             self.model.adapters.load_state(self.adapter, self.best)
+            self.model.engine.forget(self.adapter)
         return TrainResult(
             weights=self.best,
             scores=self.best_scores,
-            best_epoch=self._best_epoch(),
+            best_epoch=self._best_epoch() if rows else self.epoch,
             history=self.history,
             steps=self.step,
             seconds=self.seconds,
@@ -278,7 +282,7 @@ class _Run:
     def _evaluate(self, evaluate: Any, rows: int, measure: Any) -> None:
         """Validate with the weights as they would be saved, and keep them if they are the best."""
         exact = self.model.adapters.state(self.adapter)
-        rounded = {key: value.to(torch.bfloat16) for key, value in exact.items()}
+        rounded = self._rounded(exact)
         with self.model.lock:
             self.model.adapters.load_state(self.adapter, rounded)
             self.model.engine.forget(self.adapter)
@@ -300,6 +304,11 @@ class _Run:
             self.model.adapters.load_state(self.adapter, exact)
             self.model.engine.forget(self.adapter)
         self._tell("epoch", epochs=self.epochs, **metrics)
+
+    @staticmethod
+    def _rounded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weights as they are saved."""
+        return {key: value.to(torch.bfloat16) for key, value in weights.items()}
 
     def _diverged(self, what: str) -> TrainingError:
         return TrainingError(

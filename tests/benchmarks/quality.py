@@ -9,7 +9,8 @@ default. A finished cell is a JSON file under results/quality/ and is not comput
 task, template and settings are the same; a training that was stopped goes on from its last checkpoint
 (under PROMPTCLF_HOME). So the program can be stopped at any time. The Hub's ag_news has 7,600 test rows,
 the sample that README's table was made on 2,000.
-What bfloat16 and tuning the upper layers alone cost in accuracy are columns of a second table.
+What bfloat16 and tuning the upper layers alone cost in accuracy, and what training on the validation rows
+too in the end brings, are columns of a second table.
 A seed of few-shot that chooses the same examples as an earlier one takes over its scores, so that its
 seconds count only what was new. The labelled budget of "few rows" includes the rows held out for choosing
 epoch and temperature, except where the data set has its own validation file (sst2, ag_news), which is then
@@ -72,8 +73,12 @@ HUB_LABELS = {
     "NUM": "number",
 }
 COLUMNS = ("zero-shot", "few-shot", "lora-few", "lora-few-nf4", "lora-all", "tfidf-svm")
-CHEAPER = ("zero-shot-bfloat16", "lora-few-bfloat16", "lora-few-upper")  # what speed costs in accuracy
-CHEAPER_ROWS = ("sst2", "trec")
+OTHER = {  # settings that are not the default, and on what they are measured
+    "zero-shot-bfloat16": ("sst2", "trec"),
+    "lora-few-bfloat16": ("sst2", "trec"),
+    "lora-few-upper": ("sst2", "trec"),
+    "lora-few-refit": ("trec", "banking77"),  # the others have validation rows beside the budget
+}
 UPPER = 15  # layers: half of them
 SEEDS = (0, 1, 2)
 
@@ -95,9 +100,7 @@ def cells(names: list[str], columns: list[str], seeds: int = 1) -> Iterator[Cell
     """The cells of the table, the quick ones first; `seeds` of those that learn from few rows by LoRA."""
     for column in columns:
         for name in names:
-            if (column == "lora-all" and name not in ALL_ROWS) or (
-                column in CHEAPER and name not in CHEAPER_ROWS
-            ):
+            if name not in {"lora-all": ALL_ROWS, **OTHER}.get(column, names):
                 continue
             several = {"few-shot": len(SEEDS), "lora-few": seeds, "lora-few-nf4": seeds}
             for seed in SEEDS[: several.get(column, 1)]:
@@ -146,7 +149,11 @@ def classifier(cell: Cell, task: Task, checkpoints: Path) -> Any:
     return LoraClassifier(
         task,
         model,
-        config=TrainConfig(save_steps=100, layers=UPPER if cell.column.endswith("upper") else None),
+        config=TrainConfig(
+            save_steps=100,
+            layers=UPPER if cell.column.endswith("upper") else None,
+            refit=cell.column.endswith("refit"),
+        ),
         seed=cell.seed,
         callback=progress,
         checkpoints=checkpoints,
@@ -193,6 +200,7 @@ def key(cell: Cell, data: Dataset) -> str:
     template = PromptTemplate.load(data.task.template or "completion").fingerprint
     # A new setting that is off by default changes no figure.
     config = {name: value for name, value in asdict(TrainConfig()).items() if value is not None}
+    config = {name: value for name, value in config.items() if value is not False}
     parts = [asdict(cell), data.fingerprint, data.task.fingerprint, template, config]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -255,12 +263,13 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def cheaper() -> str:
-    """What quicker computing costs, beside the same in float32 and on all layers: accuracy in per cent."""
-    head = ["data", "zero-shot", "in bfloat16", "LoRA, few rows", "in bfloat16", f"upper {UPPER} layers only"]
-    columns = ("zero-shot", CHEAPER[0], "lora-few", *CHEAPER[1:])
+def others() -> str:
+    """What other settings cost or bring, beside the defaults: accuracy in per cent."""
+    columns = ("zero-shot", "zero-shot-bfloat16", "lora-few", *list(OTHER)[1:])
+    head = ["data", "zero-shot", "in bfloat16", "LoRA, few rows", "in bfloat16"]
+    head += [f"upper {UPPER} layers only", "trained afresh on all rows"]
     lines = [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * len(columns)]
-    for name in CHEAPER_ROWS:
+    for name in dict.fromkeys(name for names in OTHER.values() for name in names):
         found = [finished(Cell(name, column)) for column in columns]
         entries = [f"{100 * row['accuracy']:.1f}" if row else "-" for row in found]
         lines.append(f"| {name} | {' | '.join(entries)} |")
@@ -269,7 +278,7 @@ def cheaper() -> str:
 
 def tables() -> str:
     """Both."""
-    return f"{table()}\n\n{cheaper()}"
+    return f"{table()}\n\n{others()}"
 
 
 def entry(rows: list[dict[str, Any]]) -> str:
@@ -293,7 +302,7 @@ def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> 
     parser.add_argument("--data", type=Path, help="folder with one folder per data set")
     parser.add_argument("--hub", action="store_true", help="read the data sets from the Hub")
     parser.add_argument("--only", nargs="*", default=[*FEW_ROWS], help="data sets")
-    parser.add_argument("--columns", nargs="*", default=[*COLUMNS, *CHEAPER], choices=[*COLUMNS, *CHEAPER])
+    parser.add_argument("--columns", nargs="*", default=[*COLUMNS, *OTHER], choices=[*COLUMNS, *OTHER])
     parser.add_argument(
         "--seeds", type=int, default=1, choices=(1, 2, 3), help="of LoRA on few rows, NF4 or not"
     )
