@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from promptclf.lm.attention import attend, tolerance
 from promptclf.lm.head import Head
@@ -69,10 +69,11 @@ class AnswerLoss(torch.nn.Module):
         """
         hidden = self._states(ids, positions, starts).flatten(0, 1)[at]
         logits = self.head(hidden)
-        total = logits
         if rivals.shape[1]:
-            total = logits.gather(1, rivals.clamp(min=0)).masked_fill(rivals < 0, -torch.inf)
-        nll = total.logsumexp(-1) - logits.gather(1, targets[:, None])[:, 0]
+            total = logits.gather(1, rivals.clamp(min=0)).masked_fill(rivals < 0, -torch.inf).logsumexp(-1)
+            nll = total - logits.gather(1, targets[:, None])[:, 0]
+        else:
+            nll = cross_entropy(logits, targets, reduction="none")  # goes over the logits fewer times
         summed: Tensor = nll.new_zeros(int(rows[-1]) + 1).index_add(0, rows, nll)
         return summed
 
