@@ -45,7 +45,8 @@ class LoraClassifier(PromptClassifier):
         Of initial weights, dropout, order and validation split.
     callback
         Called with a dictionary after every step ("step": step, steps, loss, seconds) and epoch
-        ("epoch": epoch, epochs, macro_f1, accuracy, log_loss). Raise from it to cancel.
+        ("epoch": epoch, epochs, macro_f1, accuracy, log_loss), and where training starts afresh on all
+        rows ("refit": rows, epochs). Raise from it to cancel.
     checkpoints
         A folder for checkpoints; none are written without it.
     resume

@@ -191,6 +191,8 @@ remembering = functools.cache(Remembering)
 def progress(event: dict[str, Any]) -> None:
     if event["event"] == "epoch":
         print(f"    epoch {event['epoch']}/{event['epochs']}: macro-F1 {event['macro_f1']:.4f}", flush=True)
+    elif event["event"] == "refit":
+        print(f"    trained afresh on all {event['rows']} rows for {event['epochs']} epochs", flush=True)
     elif event["step"] % 50 == 0:
         print(f"    step {event['step']}/{event['steps']}: loss {event['loss']:.4f}", flush=True)
 
