@@ -141,9 +141,11 @@ def test_two_processes_have_the_losses_of_one(tiny_folders: dict[str, Path], tmp
     )
     assert done.returncode == 0, done.stderr[-3000:]
     two = json.loads((tmp_path / "report-0.json").read_text())
-    assert two == json.loads((tmp_path / "report-1.json").read_text()) | {"losses": two["losses"]}
+    heard = {key: two[key] for key in ("losses", "afresh")}  # in the main process only
+    assert two == json.loads((tmp_path / "report-1.json").read_text()) | heard
     one = fit_and_report(tiny_folders["llama"], tmp_path / "one")
     assert (one["processes"], two["processes"]) == (1, 2)
+    assert one["afresh"] == two["afresh"] == [26]
     np.testing.assert_allclose(two["losses"], one["losses"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(two["probabilities"], one["probabilities"], atol=1e-3)
     assert two["resumed"] == two["whole"]

@@ -23,12 +23,15 @@ def fit_and_report(folder: Path, out: Path, batch_tokens: int | None = None) -> 
     """Losses, probabilities and the adapter's hash, after a whole run and after a resumed one."""
     model = load_model(str(folder), device="cpu")
     trainer.CPU_TOKENS = batch_tokens or trainer.CPU_TOKENS
-    config = replace(CONFIG, save_steps=2)
+    config = replace(CONFIG, save_steps=2, refit=True)
     losses: list[float] = []
+    afresh: list[int] = []
 
     def note(event: dict[str, Any]) -> None:
         if event["event"] == "step":
             losses.append(event["loss"])
+        elif event["event"] == "refit":
+            afresh.append(event["rows"])
 
     def fit(**options: Any) -> LoraClassifier:
         classifier = LoraClassifier(TASK, model, config=config, checkpoints=out / "run", **options)
@@ -38,13 +41,15 @@ def fit_and_report(folder: Path, out: Path, batch_tokens: int | None = None) -> 
     report = {
         "processes": first.training_["processes"],
         "losses": losses,
+        "afresh": afresh,
         "probabilities": first.predict_proba(rows(5, start=200)[0]).tolist(),
         "whole": digest(first),
     }
     wait_for_everyone()
     if os.environ.get("RANK", "0") == "0":
-        for newest in sorted((out / "run").glob("checkpoint-*"))[-2:]:
-            shutil.rmtree(newest)
+        for folder in (out / "run", out / "run" / "refit"):
+            for newest in sorted(folder.glob("checkpoint-*"))[-2:]:
+                shutil.rmtree(newest)
     wait_for_everyone()
     return report | {"resumed": digest(fit(resume=True))}
 

@@ -118,8 +118,8 @@ class LoraClassifier(PromptClassifier):
         if not texts or not held:
             raise DataError(f"training needs rows and validation rows, got {len(texts)} and {len(held)}")
         if apart:
-            counting = np.full(len(held), weights.mean())
-            everything = [*texts, *held], [*labels, *held_labels], np.append(weights, counting)
+            average = np.full(len(held), weights.mean())
+            everything = [*texts, *held], [*labels, *held_labels], np.append(weights, average)
         with self._learning(texts):
             self._train(texts, labels, weights, held, held_labels)
             if self.config.refit:
@@ -169,8 +169,10 @@ class LoraClassifier(PromptClassifier):
 
     def _refit(self, texts: list[Text], labels: list[str], weights: NDArray[np.float64]) -> None:
         """Train afresh on all rows for as many epochs as were best."""
+        from accelerate import PartialState
+
         epochs = self.training_["best_epoch"]
-        if self.callback:
+        if self.callback and PartialState().is_main_process:
             self.callback({"event": "refit", "rows": len(texts), "epochs": epochs})
         result = self._run(
             self._rows(texts, labels, weights),
