@@ -67,7 +67,8 @@ class TrainConfig:
         Tune the last so many layers only, which saves the backward pass through the others. Default: all.
     refit
         Once the best epoch and the temperature are known, train afresh for so many epochs on all rows,
-        validation rows included: twice the work, worth it where rows are few.
+        validation rows included: twice the work, worth it where rows are few. The temperature stays that of
+        the first training, so probabilities may be less well calibrated.
     """
 
     rank: int = 8
