@@ -162,6 +162,18 @@ def test_without_validation_rows_a_stratified_part_is_held_out(model: HFModel) -
     assert len(kept) == 18
 
 
+def test_weights_stay_with_their_rows(model: HFModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(LoraClassifier, "_train", lambda _, *parts: seen.extend(parts))
+    texts, labels = TRAIN
+    make(model, calibration="none").fit(texts, labels, sample_weight=np.arange(1.0, 25.0))
+    kept, kept_labels, weights, held, held_labels = seen
+    assert [texts[int(weight) - 1] for weight in weights] == kept
+    label_of = dict(zip(texts, labels, strict=True))
+    assert [label_of[text] for text in [*kept, *held]] == [*kept_labels, *held_labels]
+    assert sorted([*kept, *held]) == sorted(texts)
+
+
 def test_a_label_with_one_row_is_no_obstacle(model: HFModel) -> None:
     classifier = make(model, replace(CONFIG, epochs=1))
     classifier.fit(TRAIN[0][:7], ["billing"] * 6 + ["account"])

@@ -211,13 +211,12 @@ class _Run:
             self._epoch()
             if rows:
                 self._evaluate(evaluate, rows, measure)
-            else:
-                self.best = self._rounded(self.model.adapters.state(self.adapter))
             if self.checkpoints:
                 self.checkpoints.save()
         with self.model.lock:
+            if not rows:
+                self.best = self._rounded(self.model.adapters.state(self.adapter))
             self.model.adapters.load_state(self.adapter, self.best)
-            self.model.engine.forget(self.adapter)
         return TrainResult(
             weights=self.best,
             scores=self.best_scores,

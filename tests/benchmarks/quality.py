@@ -98,11 +98,12 @@ class Cell:
 
 def cells(names: list[str], columns: list[str], seeds: int = 1) -> Iterator[Cell]:
     """The cells of the table, the quick ones first; `seeds` of those that learn from few rows by LoRA."""
+    only = {"lora-all": ALL_ROWS, **OTHER}
+    several = {"few-shot": len(SEEDS), "lora-few": seeds, "lora-few-nf4": seeds}
     for column in columns:
         for name in names:
-            if name not in {"lora-all": ALL_ROWS, **OTHER}.get(column, names):
+            if name not in only.get(column, names):
                 continue
-            several = {"few-shot": len(SEEDS), "lora-few": seeds, "lora-few-nf4": seeds}
             for seed in SEEDS[: several.get(column, 1)]:
                 yield Cell(name, column, seed)
 
@@ -192,7 +193,7 @@ def progress(event: dict[str, Any]) -> None:
     if event["event"] == "epoch":
         print(f"    epoch {event['epoch']}/{event['epochs']}: macro-F1 {event['macro_f1']:.4f}", flush=True)
     elif event["event"] == "refit":
-        print(f"    trained afresh on all {event['rows']} rows for {event['epochs']} epochs", flush=True)
+        print(f"    training afresh on all {event['rows']} rows for {event['epochs']} epochs", flush=True)
     elif event["step"] % 50 == 0:
         print(f"    step {event['step']}/{event['steps']}: loss {event['loss']:.4f}", flush=True)
 
@@ -201,8 +202,8 @@ def key(cell: Cell, data: Dataset) -> str:
     """What the figure depends on; a finished cell with another key is computed again."""
     template = PromptTemplate.load(data.task.template or "completion").fingerprint
     # A new setting that is off by default changes no figure.
-    config = {name: value for name, value in asdict(TrainConfig()).items() if value is not None}
-    config = {name: value for name, value in config.items() if value is not False}
+    values = asdict(TrainConfig()).items()
+    config = {name: value for name, value in values if value is not None and value is not False}
     parts = [asdict(cell), data.fingerprint, data.task.fingerprint, template, config]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
