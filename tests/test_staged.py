@@ -31,6 +31,7 @@ import yaml
 import promptclf.deploy
 from promptclf.deploy import stage
 from promptclf.lm.embedded import HUB_ID, embedded_folder
+from promptclf.lm.precision import KINDS
 from promptclf.ui.core.zerogpu import LONGEST, SHORTEST
 from staging import make_checkout
 
@@ -194,7 +195,8 @@ def test_it_answers_on_zero_gpu(folder: Path, python: Path, tmp_path: Path) -> N
             with calling(address) as predict, pytest.raises(Exception, match="ZeroGPU: No GPU was available"):
                 predict(TEXT, mode="few-shot", api_name="/classify")
     assert answer["label"] == "delivery status"
-    assert (answer["model"]["device"], answer["model"]["dtype"]) == ("cuda", "bfloat16")
+    assert answer["model"]["device"] == "cuda"
+    assert answer["model"]["dtype"] in KINDS  # the CPU that stands in for the GPU decides which is fast
     (asked,) = [each for each in scheduled if each.get("token") == VISITOR]
     assert SHORTEST <= int(asked["durationSeconds"]) < LONGEST
 
