@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
 from typing import Any
 
 from promptclf.errors import TrainingError
@@ -32,6 +33,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "save_steps": (1, 10**9),
     "layers": (1, 100_000),
 }
+_FRACTIONS = ("dropout", "learning_rate", "warmup", "weight_decay", "max_grad_norm", "validation_fraction")
+_OPTIONAL = ("min_steps", "save_steps", "layers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +106,13 @@ class TrainConfig:
             raise TrainingError(f"refit: expected True or False, got {self.refit!r}")
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
-            if value is not None and not least <= value <= most:  # NaN lies nowhere
-                raise TrainingError(f"{name}: expected {least:g} to {most:g}, got {value}")
+            if value is None and name in _OPTIONAL:
+                continue
+            whole = name not in _FRACTIONS
+            number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+            if not number or not least <= value <= most:  # NaN lies nowhere
+                kind = "a whole number" if whole else "a number"
+                raise TrainingError(f"{name}: expected {least:g} to {most:g}, {kind}, got {value!r}")
         if self.batch_size % self.accumulation:
             raise TrainingError(
                 f"accumulation: expected a divisor of batch_size {self.batch_size}, got {self.accumulation}"

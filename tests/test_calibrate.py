@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax
 
-from promptclf.classifiers.calibrate import fit_temperature, label_prior, probabilities
+from promptclf.classifiers.calibrate import fit_temperature, label_prior, probabilities, share_before
 
 SCORES = arrays(np.float64, st.tuples(st.integers(1, 8), st.integers(2, 6)), elements=st.floats(-400, 0))
 
@@ -35,6 +35,18 @@ def test_only_differences_within_a_row_count(scores: np.ndarray) -> None:
 
 def test_without_calibration_a_row_is_a_softmax() -> None:
     np.testing.assert_allclose(probabilities(np.log([[0.2, 0.1, 0.1]])), [[0.5, 0.25, 0.25]], atol=1e-12)
+
+
+@given(SCORES, st.floats(0.5, 20), st.floats(1e-9, 0.01))
+def test_what_is_left_out_weighs_no_more_after_a_temperature(
+    scores: np.ndarray, temperature: float, share: float
+) -> None:
+    order = np.argsort(scores, axis=1)
+    weights = np.take_along_axis(probabilities(scores), order, axis=1).cumsum(axis=1)
+    after = np.take_along_axis(probabilities(scores, temperature=temperature), order, axis=1).cumsum(axis=1)
+    # What weighs so little of what is kept, as the search counts it.
+    left_out = weights <= share_before(share, temperature, scores.shape[1]) * (1 - weights)
+    assert (after[left_out] <= share * (1 + 1e-9)).all()
 
 
 def test_the_prior_is_the_mean_probability() -> None:

@@ -101,7 +101,26 @@ def test_it_survives_saving(model: HFModel, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.predict_proba(TEST[0]), again.predict_proba(TEST[0]), atol=1e-6)
     assert loaded.config.refit
     assert loaded.training_ == again.training_
-    assert "- refit rows: 33" in (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
+    card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
+    assert "- refit rows: 33" in card and "a second training on all 33 rows, measured on none" in card
+
+
+def test_a_temperature_makes_the_search_more_thorough(
+    model: HFModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It raises the small shares that the search may leave out."""
+    classifier, asked = make(model).fit(*ALL), []
+    score = model.score
+
+    def note(*words: Any, **options: Any) -> Any:
+        asked.append(options["epsilon"])
+        return score(*words, **options)
+
+    monkeypatch.setattr(model, "score", note)
+    for classifier.temperature_ in (0.5, 1.0, 2.0):
+        classifier.predict_proba(TEST[0])
+    classifier.log_likelihoods(TEST[0])
+    assert asked == pytest.approx([1e-6, 1e-6, 1e-12 / 3, 0.0], rel=1e-9, abs=0)
 
 
 def test_the_rows_held_out_are_the_seeds(model: HFModel) -> None:

@@ -23,6 +23,7 @@ def fit_and_report(folder: Path, out: Path, batch_tokens: int | None = None) -> 
     """Losses, probabilities and the adapter's hash, after a whole run and after a resumed one."""
     model = load_model(str(folder), device="cpu")
     trainer.CPU_TOKENS = batch_tokens or trainer.CPU_TOKENS
+    trainer.VALIDATION_ROWS = 3  # which two processes cannot share
     config = replace(CONFIG, save_steps=2, refit=True)
     losses: list[float] = []
     afresh: list[int] = []

@@ -65,7 +65,7 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
     choices: ClassVar[dict[str, tuple[str, ...]]]  # parameter -> its possible values
     adapter_: str | None = None
     restricted_: bool = False
-    epsilon_: float = 0.0  # a calibrated prior could blow up what is left out: exact by default
+    epsilon_: float = 0.0  # what probabilities may be off by: a prior could blow up what is left out
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
             answers,
             adapter=self.adapter_,
             restricted=self.restricted_,
-            epsilon=0.0 if exact else self.epsilon_,
+            epsilon=0.0 if exact else calibrate.share_before(self.epsilon_, self.temperature_, len(answers)),
         )
 
     def _examples(self, texts: Sequence[Text]) -> Sequence[Sequence[Example]]:

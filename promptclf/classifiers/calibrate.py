@@ -38,6 +38,15 @@ def label_prior(scores: Array) -> Array:
     return np.asarray(logsumexp(log_softmax(scores, axis=1), axis=0) - np.log(len(scores)))
 
 
+def share_before(share: float, temperature: float, labels: int) -> float:
+    """How much of all labels some may weigh, so that after the temperature it is at most `share`.
+
+    A temperature T above 1 raises small shares: of n labels that weigh s together, to n^(1 - 1/T) s^(1/T)
+    at most. One below 1 lowers them, as long as they are below 1/n.
+    """
+    return share if temperature <= 1 else share**temperature / labels ** (temperature - 1)
+
+
 def fit_temperature(scores: Array, labels: NDArray[np.intp]) -> float:
     """The temperature with the lowest log-loss on labelled texts (Guo et al. 2017, arXiv:1706.04599).
 

@@ -47,6 +47,11 @@ def model_card(config: dict[str, Any]) -> str:
             for row in training.get("history", [])
         ]
         lines += ["", "Measured on the validation rows, which also chose the epoch and the temperature."]
+        if "refit_rows" in training:
+            rows = training["refit_rows"]
+            lines.append(
+                f"The weights here come from a second training on all {rows} rows, measured on none."
+            )
     parameters = json.dumps(config["parameters"], ensure_ascii=False, indent=1)
     lines += [
         "",

@@ -61,7 +61,7 @@ class LoraClassifier(PromptClassifier):
 
     mode = "lora"
     choices: ClassVar = {"calibration": ("auto", "temperature", "none")}
-    epsilon_ = 1e-6  # a trained model rules most labels out early
+    epsilon_ = 1e-6  # a trained model rules most labels out early; the rest are exact
 
     def __init__(
         self,

@@ -67,7 +67,7 @@ def run(
 ) -> None:
     """Compare zero-shot, few-shot, LoRA and TF-IDF + SVM.
 
-    Each learns from the train split and is scored on the same test split, in a process of its own.
+    Each learns from the same labelled rows and is scored on the same test split, in a process of its own.
 
     Example: promptclf compare --task support --limit 100 --out report
     """

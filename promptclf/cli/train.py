@@ -79,7 +79,12 @@ def run(
     template: common.Template = None,
     rows: Annotated[
         int | None,
-        typer.Option("--rows", min=2, metavar="N", help="Learn from N labelled rows, validation included."),
+        typer.Option(
+            "--rows",
+            min=2,
+            metavar="N",
+            help="Learn from N labelled rows; validation rows are among them, unless the data has its own.",
+        ),
     ] = None,
     truncate: common.Truncate = False,
     seed: common.Seed = 0,
@@ -170,10 +175,11 @@ def _show(classifier: LoraClassifier, dataset: Dataset, out: str, as_json: bool)
         )
     emit(
         f"{training['rows']} training and {training['validation_rows']} validation rows,"
-        f"{' then all of them,' if 'refit_rows' in training else ''}"
         f" {training['steps']} steps, {training['minutes']:.1f} min;"
         f" temperature {classifier.temperature_:.2f}"
     )
+    if "refit_rows" in training:
+        emit(f"then trained afresh on all {training['refit_rows']} rows, which leaves none to measure it on")
     emit(f"saved to {out}")
 
 

@@ -117,8 +117,8 @@ class Dataset:
     def limit(self, rows: int | None = None, test_rows: int | None = None, seed: int = 0) -> Dataset:
         """Draw a stratified subsample; the same seed draws the same rows.
 
-        Where there are at least as many rows as classes, every class keeps one. Where there are fewer,
-        the largest classes are kept and a warning is logged.
+        Where there are at least as many train rows as classes, every class keeps one. Where there are
+        fewer, the largest classes are kept and a warning is logged.
 
         Parameters
         ----------

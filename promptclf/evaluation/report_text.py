@@ -81,12 +81,22 @@ def cells(result: Result, shown: Sequence[str]) -> list[str]:
 
 
 def caption(report: Report) -> str:
-    """What was scored and what the brackets mean."""
+    """What was scored, what the brackets mean, and what computed."""
     return (
         f"{report.rows:,} test rows, {len(report.labels)} labels; in brackets 95 % paired bootstrap "
         f"intervals ({report.resamples:,} resamples, seed {report.seed}); p by McNemar's exact test, "
-        "Holm-corrected"
+        "Holm-corrected" + "".join(f"; {model}" for model in models(report))
     )
+
+
+def models(report: Report) -> list[str]:
+    """The language models in use, such as "embedded in bfloat16 on cpu", each once."""
+    found = []
+    for result in [*report.results, *report.variants]:
+        if model := result.provenance.get("model"):
+            bits = "" if model["quantization"] == "none" else f", weights in {model['quantization']}"
+            found.append(f"{model['name']} in {model['dtype']} on {model['device']}{bits}")
+    return list(dict.fromkeys(found))
 
 
 def notes(report: Report) -> list[str]:

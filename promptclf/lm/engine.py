@@ -3,7 +3,7 @@
 Three things make it fast and none changes the result: the longest common token prefix of the prompts
 is computed once and its keys and values are kept; the rest of all prompts is packed into rows without
 padding; and all answers are scored together as a token trie behind each prompt. The output head runs
-only where an answer token is predicted.
+only where an answer token is predicted. A positive `epsilon` buys more speed for answers that hardly weigh.
 
 Models on which packing does not hold get padded rows, and where the trie does not hold either,
 `score_plainly`: one plain forward pass per prompt and answer. It is the reference that both are

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 # Tokens of one forward and backward pass: they take some MB each, of a small model.
 CPU_TOKENS, GPU_TOKENS = 1024, 16384
+VALIDATION_ROWS = 256  # scored at a time
 
 Event = dict[str, Any]
 Callback = Callable[[Event], None]
@@ -288,7 +289,9 @@ class _Run:
         device = self.accelerator.device
         kind = torch.float32 if device.type == "mps" else torch.float64
         parts = []
-        loader = self.accelerator.prepare(DataLoader(torch.arange(rows), batch_size=256))  # type: ignore[arg-type]
+        processes = self.accelerator.num_processes
+        size = math.ceil(VALIDATION_ROWS / processes) * processes  # each gets as many
+        loader = self.accelerator.prepare(DataLoader(torch.arange(rows), batch_size=size))  # type: ignore[arg-type]
         for indices in loader:
             part = torch.tensor(evaluate(indices.tolist()), device=device, dtype=kind)
             parts.append(self.accelerator.gather_for_metrics(part).cpu())
