@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from promptclf.errors import PromptClfError
+from promptclf.garbage import collect_rarely
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ class Commands(TyperGroup):
 
 
 def prepare_process() -> None:
-    """Keep warnings and start-up messages of the libraries away from users, before any is imported."""
+    """Before libraries are imported: keep their messages away from users, and let them pass quickly."""
+    collect_rarely()
     for name, value in {
         "TRANSFORMERS_VERBOSITY": "error",
         "DATASETS_VERBOSITY": "error",

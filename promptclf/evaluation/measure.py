@@ -27,6 +27,7 @@ from promptclf.artifacts import write_text
 from promptclf.classifiers.baselines import TfidfSvmClassifier
 from promptclf.data.dataset import Dataset
 from promptclf.errors import PromptClfError
+from promptclf.garbage import collect_rarely
 from promptclf.modes import MODES
 from promptclf.prompt import PromptTemplate, default_template
 from promptclf.settings import TrainConfig
@@ -176,6 +177,7 @@ def main(folder: str, checkpoints: str | None = None) -> int:
 
 
 if __name__ == "__main__":
+    collect_rarely()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends this process
     logging.addLevelName(logging.WARNING, "warning")
     logging.basicConfig(format="%(levelname)s: %(message)s")

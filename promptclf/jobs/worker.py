@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptclf.data.dataset import load_dataset
 from promptclf.errors import PromptClfError, TrainingStop
+from promptclf.garbage import collect_rarely
 from promptclf.jobs.store import Job, State, Store
 from promptclf.task import PACKAGED_TASKS, packaged_tasks
 
@@ -262,4 +263,5 @@ def _check_lock(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    collect_rarely()
     sys.exit(main(sys.argv[1]))

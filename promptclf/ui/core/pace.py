@@ -23,6 +23,7 @@ from typing import Any
 from promptclf.data.dataset import Dataset
 from promptclf.data.splitting import draw_examples
 from promptclf.errors import PromptClfError
+from promptclf.garbage import collect_rarely
 from promptclf.jobs.scheduler import environment
 from promptclf.jobs.store import Job
 from promptclf.jobs.worker import NICENESS
@@ -175,4 +176,5 @@ def _columns(rows: Sequence[Sequence[Any]]) -> tuple[list[Any], list[str]]:
 
 
 if __name__ == "__main__":
+    collect_rarely()
     main()
