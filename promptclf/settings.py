@@ -113,6 +113,7 @@ class TrainConfig:
             if not number or not least <= value <= most:  # NaN lies nowhere
                 kind = "a whole number" if whole else "a number"
                 raise TrainingError(f"{name}: expected {least:g} to {most:g}, {kind}, got {value!r}")
+            object.__setattr__(self, name, int(value) if whole else float(value))  # NumPy's are no JSON
         if self.batch_size % self.accumulation:
             raise TrainingError(
                 f"accumulation: expected a divisor of batch_size {self.batch_size}, got {self.accumulation}"

@@ -245,6 +245,12 @@ def test_the_learning_rate_rises_and_falls(model: HFModel, monkeypatch: pytest.M
 # ---- settings -------------------------------------------------------------------------------------
 
 
+def test_numbers_of_numpy_become_pythons() -> None:
+    given: dict[str, Any] = {"rank": np.int64(4), "learning_rate": np.float32(0.5), "min_steps": np.int32(0)}
+    same = TrainConfig(rank=4, learning_rate=0.5, min_steps=0)
+    assert json.loads(json.dumps(TrainConfig(**given).to_dict())) == same.to_dict()
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

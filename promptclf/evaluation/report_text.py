@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from promptclf.classifiers.calibrate import MIN_PRIOR_TEXTS
+
 if TYPE_CHECKING:
     from promptclf.evaluation.report import Report
     from promptclf.evaluation.results import Result
@@ -85,17 +87,17 @@ def caption(report: Report) -> str:
     return (
         f"{report.rows:,} test rows, {len(report.labels)} labels; in brackets 95 % paired bootstrap "
         f"intervals ({report.resamples:,} resamples, seed {report.seed}); p by McNemar's exact test, "
-        "Holm-corrected" + "".join(f"; {model}" for model in models(report))
+        "Holm-corrected" + (f"; model: {' and '.join(found)}" if (found := models(report)) else "")
     )
 
 
 def models(report: Report) -> list[str]:
-    """The language models in use, such as "embedded in bfloat16 on cpu", each once."""
+    """The language models in use, such as "embedded (bfloat16, cpu)", each once."""
     found = []
     for result in [*report.results, *report.variants]:
         if model := result.provenance.get("model"):
-            bits = "" if model["quantization"] == "none" else f", weights in {model['quantization']}"
-            found.append(f"{model['name']} in {model['dtype']} on {model['device']}{bits}")
+            bits = "" if model["quantization"] == "none" else f", weights {model['quantization']}"
+            found.append(f"{model['name']} ({model['dtype']}, {model['device']}{bits})")
     return list(dict.fromkeys(found))
 
 
@@ -115,6 +117,11 @@ def notes(report: Report) -> list[str]:
             texts = "1 text was" if result.truncated == 1 else f"{result.truncated:,} texts were"
             found.append(f"{result.name}: {texts} shortened to fit the model.")
         learned = result.provenance.get("learned", {})
+        if learned.get("calibration") == "none" and result.mode == "zero-shot":
+            found.append(
+                f"{result.name}: not calibrated, so it may prefer some labels whatever the text; "
+                f"calibration needs at least {MIN_PRIOR_TEXTS} texts to learn from."
+            )
         if count := learned.get("truncated"):
             found.append(
                 f"{result.name}: {count:,} of the texts to learn from were shortened to fit the model."
