@@ -52,6 +52,8 @@ def publish(folder: str | Path, meta: Mapping[str, Any]) -> Iterator[Path]:
     stage.chmod(0o755)
     try:
         yield stage
+        for file in filter(Path.is_file, stage.rglob("*")):
+            file.chmod(0o644)  # safetensors writes what nobody else may read
         seal(stage, meta)
         _replace(stage, folder)
     except OSError as error:

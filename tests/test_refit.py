@@ -101,6 +101,7 @@ def test_it_survives_saving(model: HFModel, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.predict_proba(TEST[0]), again.predict_proba(TEST[0]), atol=1e-6)
     assert loaded.config.refit
     assert loaded.training_ == again.training_
+    assert len({file.stat().st_mode for file in (tmp_path / "saved").iterdir()}) == 1  # all may read all
     card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
     assert "- refit rows: 33" in card and "a second training on all 33 rows, measured on none" in card
 

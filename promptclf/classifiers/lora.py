@@ -313,13 +313,12 @@ class LoraClassifier(PromptClassifier):
 
     def _save_weights(self, folder: Path) -> None:
         import torch
-        from safetensors.torch import save
+        from safetensors.torch import save_file
 
         model: HFModel = self.model_
         with model.lock:
             state = model.adapters.state(str(self.adapter_))
-        # Its own writing to files makes one that nobody else may read.
-        (folder / WEIGHTS).write_bytes(save({k: v.to(torch.bfloat16).contiguous() for k, v in state.items()}))
+        save_file({k: v.to(torch.bfloat16).contiguous() for k, v in state.items()}, folder / WEIGHTS)
         config = self._lora_config().to_dict()
         config["base_model_name_or_path"] = model.info.name
         config["inference_mode"] = True

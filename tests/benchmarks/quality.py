@@ -291,10 +291,10 @@ def entry(rows: list[dict[str, Any]]) -> str:
     text = f"{np.mean(values):.1f}"
     if len(values) > 1:
         text += f" ({min(values):.1f} to {max(values):.1f})"
-    if rows[0]["provenance"]["mode"] == "few-shot" and len(rows) < len(SEEDS):
+    first = rows[0]
+    if first["provenance"]["mode"] == "few-shot" and len(rows) < len(SEEDS):
         text += f" ({len(rows)} of {len(SEEDS)} seeds)"
-    if training := rows[0]["provenance"]["learned"].get("training"):
-        first = rows[0]
+    if training := first["provenance"]["learned"].get("training"):
         # Of a training that was stopped and went on, the processor's time is known only since then.
         minutes = training["minutes"] if first.get("resumed") else first["fit_cpu_minutes"]
         budget = f"{first['rows']:,} + {first['validation_rows']:,} rows"
