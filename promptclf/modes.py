@@ -23,16 +23,23 @@ MODES: dict[str, type[PromptClassifier]] = {
 
 
 def load_classifier(
-    path: str | Path, *, model: Any = None, revision: str | None = None, allow_other_base: bool = False
+    path: str | Path,
+    *,
+    mode: str = "lora",
+    model: Any = None,
+    revision: str | None = None,
+    allow_other_base: bool = False,
 ) -> PromptClassifier:
     """Load a saved classifier of any mode; see `PromptClassifier.from_pretrained`.
+
+    A folder or Hub repository says itself of which mode it is; `mode` chooses one of a packaged task's.
 
     Raises
     ------
     ArtifactError
         If the folder is damaged, or its mode is unknown.
     """
-    folder = local_folder(path, revision)
+    folder = local_folder(path, revision, mode)
     mode = read_config(folder)["mode"]
     if mode not in MODES:
         raise ArtifactError(f"{path}: expected one of the modes {', '.join(MODES)}, got {mode!r}")

@@ -186,6 +186,12 @@ def packaged_tasks() -> list[str]:
     return sorted(path.parent.name for path in PACKAGED_TASKS.glob("*/task.yaml"))
 
 
+def packaged_classifier(task: str | None, mode: str) -> Path | None:
+    """The folder of the fitted classifier that comes with a packaged task, if there is one."""
+    folder = PACKAGED_TASKS / str(task) / ("adapter" if mode == "lora" else mode)
+    return folder if task in packaged_tasks() and folder.is_dir() else None
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """A text with its label.

@@ -238,8 +238,7 @@ def _without_browser(reason: str) -> NoReturn:
 @pytest.fixture(scope="session")
 def app(embedded: HFModel, promptclf_home: Path) -> Iterator[App]:
     """The whole app on a server of its own, with the embedded model."""
-    from serving import keep_a_prior, serve
+    from serving import serve
 
-    keep_a_prior(embedded)
     with serve(promptclf_home) as (app, *_):
         yield app

@@ -13,11 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from promptclf.classifiers.zero_shot import ZeroShotClassifier
-from promptclf.data.dataset import load_dataset
 from promptclf.jobs.store import Store
-from promptclf.lm.model import HFModel
-from promptclf.ui.core.service import Service
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 240
@@ -67,12 +63,3 @@ def serve(home: Path, *arguments: str) -> Iterator[tuple[App, subprocess.Popen[s
             too_late.cancel()
             store.close()
             process.kill()
-
-
-def keep_a_prior(model: HFModel) -> None:
-    """A prior from a few texts, where the server looks for one: estimating it takes minutes."""
-    data = load_dataset("support")
-    classifier = ZeroShotClassifier(data.task, model, calibration="prior", truncate=True)
-    folder = Service(model).ready.prior_folder(data)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    classifier.fit([example.text for example in data.train[:8]]).save_pretrained(folder)

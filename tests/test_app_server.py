@@ -15,7 +15,7 @@ import pytest
 from live import sse
 from promptclf.lm.model import HFModel
 from promptclf.task import PACKAGED_TASKS
-from serving import ROOT, App, keep_a_prior, serve
+from serving import ROOT, App, serve
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -26,7 +26,6 @@ TEXT = "My parcel was due on Monday and there is still no sign of it."
 @pytest.fixture(scope="module")
 def server(embedded: HFModel, promptclf_home: Path) -> Iterator[App]:
     """A running server. Interrupted at the end, it leaves without a traceback."""
-    keep_a_prior(embedded)
     with serve(promptclf_home) as (running, process, errors):
         yield running
         process.send_signal(signal.SIGINT)

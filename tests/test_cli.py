@@ -561,8 +561,8 @@ def test_train_evaluate_and_classify_with_what_was_saved(
     )
     assert "with --model" in failed(call("classify", "--adapter", saved, "x"))
     # The adapter that ships with a packaged task is the default of its lora mode.
-    shutil.copytree(saved, tmp_path / "tasks" / "support" / "adapter")
-    monkeypatch.setattr("promptclf.cli.common.PACKAGED_TASKS", tmp_path / "tasks")
+    saved_copy = shutil.copytree(saved, tmp_path / "shipped")
+    monkeypatch.setattr("promptclf.cli.common.packaged_classifier", lambda *_: saved_copy)
     shipped = call("classify", "--task", "support", "--mode", "lora", *base, "--json", "my parcel")
     assert json.loads(shipped.stdout)["predictions"] == json.loads(classified.stdout)["predictions"]
     (saved / "adapter_config.json").write_text("{}", encoding="utf-8")

@@ -34,7 +34,11 @@ DEFAULTS = {"PROMPTCLF_MODEL": HUB_ID, "PROMPTCLF_QUANTIZATION": "none"}
 NOT_PYTHON = {
     *("LICENSE", "README.md", "requirements.txt", "promptclf/py.typed", "promptclf/tasks/support/task.yaml"),
     *(f"promptclf/tasks/support/{split}.csv" for split in ("train", "validation", "test")),
-    *(f"promptclf/tasks/support/adapter/{name}" for name in ("MANIFEST.json", "README.md", "promptclf.json")),
+    *(
+        f"promptclf/tasks/support/{folder}/{name}"
+        for folder in ("zero-shot", "few-shot", "adapter")
+        for name in ("MANIFEST.json", "README.md", "promptclf.json")
+    ),
     *(f"promptclf/tasks/support/adapter/adapter_{name}" for name in ("config.json", "model.safetensors")),
     *(f"promptclf/ui/assets/{name}" for name in ("app.css", "mend.js", "thread.js", "work.css")),
     *(f"promptclf/ui/locales/{language}.yaml" for language in ("en", "zh")),

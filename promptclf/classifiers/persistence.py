@@ -18,7 +18,7 @@ from promptclf.data.hub import may_be_on_hub
 from promptclf.errors import ArtifactError, DataError, PromptClfError
 from promptclf.prompt import PromptTemplate
 from promptclf.settings import TrainConfig
-from promptclf.task import PACKAGED_TASKS, Task, packaged_tasks
+from promptclf.task import Task, packaged_classifier
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,8 @@ class Persistent:
         Parameters
         ----------
         path
-            A folder, a packaged task with an adapter ("support"), or a Hub id ``owner/name``.
+            A folder, a packaged task ("support", of which the classifier of this mode is taken), or a
+            Hub id ``owner/name``.
         model
             A loaded base model; default: the one it was fitted with, loaded the same way.
         revision
@@ -135,7 +136,7 @@ class Persistent:
         ArtifactError
             If a file is damaged, missing or added, or was saved for another mode, base or format.
         """
-        folder = local_folder(path, revision)
+        folder = local_folder(path, revision, cls.mode)
         meta = verify(folder)
         config = read_config(folder)
         if config["mode"] != cls.mode:
@@ -227,16 +228,16 @@ def _load_base(base: dict[str, Any]) -> Any:
     return load_model(base["name"], quantization=base["requested_quantization"], revision=revision)
 
 
-def local_folder(path: str | Path, revision: str | None = None) -> Path:
-    """The folder `path`, a packaged task's adapter, or a downloaded Hub repository."""
+def local_folder(path: str | Path, revision: str | None = None, mode: str = "lora") -> Path:
+    """The folder `path`, a packaged task's classifier of a mode, or a downloaded Hub repository."""
     if Path(path).is_dir():
         return Path(path)
-    if str(path) in packaged_tasks() and (adapter := PACKAGED_TASKS / path / "adapter").is_dir():
-        return adapter
+    if packaged := packaged_classifier(str(path), mode):
+        return packaged
     if "/" not in str(path) or not may_be_on_hub(str(path)):
         raise ArtifactError(
             f"no saved classifier {str(path)!r}: there is no such folder; expected an existing one, a "
-            "packaged task with an adapter or a Hub id owner/name"
+            "packaged task or a Hub id owner/name"
         )
     return _download(str(path), revision)
 

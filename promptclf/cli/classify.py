@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from promptclf.classifiers.base import PromptClassifier, Text
 
 PART = 256  # texts between two steps of the progress bar
-FAST_SELECTION = "tfidf"
 
 
 def run(
@@ -61,14 +60,14 @@ def run(
         typer.Option("--calibration", metavar="NAME", help="auto, none, prior, contextual or batch."),
     ] = None,
     selection: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--selection",
             metavar="NAME",
-            help="How few-shot picks examples: tfidf, embedding, random, or auto: the best of all by"
-            " cross-validation, which takes a while.",
+            help="How few-shot picks examples: tfidf (the default but for packaged tasks), embedding, random,"
+            " or auto: the best of all by cross-validation, which takes a while.",
         ),
-    ] = FAST_SELECTION,
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -101,7 +100,9 @@ def run(
     check_out(out, file, data, task)
     common.check_mode(mode or "zero-shot")
     inputs = read_inputs(texts, file, columns)
-    saved = adapter or (common.packaged_adapter(task) if mode == "lora" else None)
+    chosen_mode = mode or "zero-shot"
+    ours = (labels, template, calibration, data, selection, seed or None)
+    saved = adapter or common.shipped(task, chosen_mode, ours, model, quantization)
     if saved:
         own = {"--labels": labels, "--template": template, "--calibration": calibration, "--data": data}
         if adapter:
@@ -114,11 +115,11 @@ def run(
         )
     else:
         to_learn = data_columns if file else data_columns or columns
-        chosen, rows = _task(task, labels, data, to_learn, mode)
+        chosen, rows = _task(task, labels, data, to_learn, chosen_mode, calibration)
         options = {"calibration": calibration, "truncate": truncate, "selection": selection, "seed": seed}
         base = (model, quantization)
         template = template or default_template(chosen, any(isinstance(t, tuple) for t in inputs.texts[:1]))
-        classifier = _fitted(chosen, rows, mode or "zero-shot", base, template, options)
+        classifier = _fitted(chosen, rows, chosen_mode, base, template, options)
     predictions = classify_all(classifier, inputs.texts)
     if out:
         write_predictions(out, inputs, predictions)
@@ -156,7 +157,12 @@ def _moved(message: str, start: int) -> str:
 
 
 def _task(
-    task: str | None, labels: str | None, data: str | None, columns: str | None, mode: str | None
+    task: str | None,
+    labels: str | None,
+    data: str | None,
+    columns: str | None,
+    mode: str,
+    calibration: str | None,
 ) -> tuple[Task, list[Any]]:
     """What to decide, and the examples to learn from."""
     if task and labels:
@@ -164,7 +170,8 @@ def _task(
     chosen = Task.load(task) if task else None
     if labels:
         chosen = Task(name="labels", labels=tuple(common.split_list(labels)))
-    if data is None and mode == "few-shot" and task in packaged_tasks():
+    learns = mode == "few-shot" or calibration in (None, "auto", "prior")
+    if data is None and learns and task in packaged_tasks():
         data = task
     rows: list[Any] = []
     if data:
@@ -196,6 +203,7 @@ def _fitted(
     wanted: Mapping[str, Any],
 ) -> PromptClassifier:
     """A classifier of a mode that needs no training, fitted on what there is."""
+    from promptclf.classifiers.calibrate import MIN_PRIOR_TEXTS
     from promptclf.modes import MODES
 
     if mode == "lora":
@@ -213,7 +221,11 @@ def _fitted(
             say("choosing examples by cross-validation; --selection tfidf is faster")
         elif wanted["calibration"] is None:  # choosing it would take the cross-validation not asked for
             options["calibration"] = "none"
-        options |= {"selection": wanted["selection"], "seed": wanted["seed"]}
+        if (wanted["selection"], wanted["calibration"]) == (None, None):
+            say("the most similar examples, not calibrated; --selection auto is slower and may be better")
+        options |= {"selection": wanted["selection"] or common.FAST_SELECTION, "seed": wanted["seed"]}
+    elif options["calibration"] == "auto" and len(rows) < MIN_PRIOR_TEXTS:
+        say(f"not calibrated: which labels the model prefers by itself takes {MIN_PRIOR_TEXTS} texts; --data")
     texts = [e.text if e.pair is None else (e.text, e.pair) for e in rows]
     classifier = MODES[mode](task, template=template, **options)
     classifier.check_options()

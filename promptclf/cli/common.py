@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ import typer
 from promptclf.artifacts import MANIFEST
 from promptclf.cli.frame import say, set_verbosity
 from promptclf.errors import ArtifactError, PromptClfError
-from promptclf.task import PACKAGED_TASKS, Task, packaged_tasks
+from promptclf.task import Task, packaged_classifier, packaged_tasks
 
 if TYPE_CHECKING:
     from promptclf.classifiers.base import PromptClassifier
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from promptclf.lm.model import HFModel
 
 Quantization = Literal["none", "int8", "nf4"]
+FAST_SELECTION = "tfidf"  # of few-shot's examples: it needs no model
 
 TaskName = Annotated[
     str | None, typer.Option("--task", metavar="NAME|FILE", help="A packaged task, or a task's YAML file.")
@@ -207,10 +208,18 @@ def check_saved_mode(path: str | Path, mode: str | None) -> None:
         raise PromptClfError(f"--mode: {path} holds a {saved} classifier, got {mode!r}")
 
 
-def packaged_adapter(task: str | None) -> Path | None:
-    """The trained classifier that ships with a packaged task, if there is one."""
-    folder = PACKAGED_TASKS / str(task) / "adapter"
-    return folder if task in packaged_tasks() and folder.is_dir() else None
+def shipped(
+    task: str | None,
+    mode: str,
+    own: Iterable[object],
+    model: str | None,
+    quantization: Quantization | None = None,
+) -> Path | None:
+    """A packaged task's fitted classifier, unless options of one's own (not None) ask for another."""
+    other = model not in (None, "embedded") or quantization not in (None, "none")
+    if mode != "lora" and (other or any(value is not None for value in own)):
+        return None
+    return packaged_classifier(task, mode)
 
 
 def check_mode(mode: str) -> str:

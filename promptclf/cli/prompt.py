@@ -10,7 +10,7 @@ from promptclf.cli import common
 from promptclf.cli.frame import emit, emit_json
 from promptclf.errors import PromptClfError
 from promptclf.prompt import PromptTemplate, packaged_templates
-from promptclf.task import Task, packaged_tasks
+from promptclf.task import Task, packaged_classifier, packaged_tasks
 
 if TYPE_CHECKING:
     from promptclf.prompt import Prompt
@@ -56,11 +56,13 @@ def show(
     ] = None,
     columns: common.Columns = None,
     selection: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--selection", metavar="NAME", help="How few-shot picks them: tfidf, embedding or random."
+            "--selection",
+            metavar="NAME",
+            help="How few-shot picks them: tfidf, embedding or random; default: as classify does.",
         ),
-    ] = "tfidf",
+    ] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Also list the token ids.")] = False,
     seed: common.Seed = 0,
     as_json: common.Json = False,
@@ -74,15 +76,23 @@ def show(
     if mode == "few-shot" and data is None and task not in packaged_tasks():
         raise PromptClfError("--mode few-shot: expected labelled examples, got none; name some with --data")
     chosen, used = Task.load(task), template
-    if mode == "lora" and template is None and (adapter := common.packaged_adapter(task)):
+    if mode == "lora" and template is None and (adapter := packaged_classifier(task, mode)):
         from promptclf.classifiers.persistence import read_config
 
         used = PromptTemplate.from_dict(read_config(adapter)["template"])  # type: ignore[assignment]
-    rows = common.load_source(data or task, columns).splits["train"] if mode == "few-shot" else []
+    asked = text if pair is None else (text, pair)
+    own = (data, template, selection, seed or None)
+    shipped = common.shipped(task, mode, own, model) if mode == "few-shot" else None
+    rows = []
+    if mode == "few-shot" and shipped is None:
+        rows = common.load_source(data or task, columns).splits["train"]
     opened = common.open_model(model, None)
-    prompt = _prompt(
-        mode, chosen, opened, used, text if pair is None else (text, pair), rows, selection, seed
-    )
+    if shipped is not None:
+        from promptclf.modes import load_classifier
+
+        prompt = load_classifier(shipped, model=opened).prompt(asked)
+    else:
+        prompt = _prompt(mode, chosen, opened, used, asked, rows, selection, seed)
     found = opened.tokens(prompt)
     whole = opened.tokenizer.decode([index for index, _ in found], clean_up_tokenization_spaces=False)
     if as_json:
@@ -97,7 +107,7 @@ def show(
 
 
 def _prompt(
-    mode: str, task: Task, model: Any, template: Any, text: Any, rows: Any, selection: str, seed: int
+    mode: str, task: Task, model: Any, template: Any, text: Any, rows: Any, selection: str | None, seed: int
 ) -> Prompt:
     from promptclf.classifiers.few_shot import FewShotClassifier
     from promptclf.classifiers.selection import example_text
@@ -106,7 +116,9 @@ def _prompt(
     if mode == "few-shot":
         if selection == "auto":  # it would cross-validate for minutes and show one of the others
             raise PromptClfError("--selection: expected tfidf, embedding or random, got 'auto'")
-        few = FewShotClassifier(task, model, template, calibration="none", selection=selection, seed=seed)
+        few = FewShotClassifier(
+            task, model, template, calibration="none", selection=selection or common.FAST_SELECTION, seed=seed
+        )
         few.fit([example_text(row) for row in rows], [row.label for row in rows])
         return few.prompt(text)
     # An adapter sees the bare prompt of zero-shot.

@@ -130,13 +130,14 @@ class ScoringEngine:
         trie = AnswerTrie(answers)
         length, prefix = self.prefixes.shared(prompts, owner)
         tokens, real = (t.to(self.model.device) for t in trie.predicted())
+        distinct = tokens[real].unique()
         scores = np.empty((len(prompts), len(answers)))
         nodes = min(len(trie), PRUNED_NODES) if epsilon else len(trie)
         sizes = [len(prompt) - length + nodes for prompt in prompts]
         group = filled if path == "packed" else batches
 
         def predict(states: Tensor, at: Tensor) -> NDArray[np.float64]:
-            return self._log_probabilities(states, at, tokens, real, restricted)
+            return self._log_probabilities(states, at, tokens, real, distinct, restricted)
 
         for rows in group(sizes, self.batch_tokens):
             everything = len(rows) * len(trie) <= spare_nodes
@@ -204,15 +205,22 @@ class ScoringEngine:
         return [(layer.keys, layer.values) for layer in cache.layers]
 
     def _log_probabilities(
-        self, states: Tensor, nodes: Tensor, tokens: Tensor, real: Tensor, restricted: bool
+        self,
+        states: Tensor,
+        nodes: Tensor,
+        tokens: Tensor,
+        real: Tensor,
+        distinct: Tensor,
+        restricted: bool,
     ) -> NDArray[np.float64]:
         """Log-probabilities of the tokens to predict at trie nodes, from their hidden states.
 
-        `states` is m x hidden and `nodes` says which node each is of; the result is m x width.
+        `states` is m x hidden and `nodes` says which node each is of; `distinct` holds all tokens to
+        predict. The result is m x width.
         """
         parts = []
         for some, node in zip(states.split(HEAD_ROWS), nodes.split(HEAD_ROWS), strict=True):
-            logits = self.head(some)
+            logits = self.head(some, distinct)
             wanted = logits.gather(1, tokens[node])
             total = wanted.masked_fill(~real[node], -torch.inf) if restricted else logits
             parts.append(wanted - total.logsumexp(-1, keepdim=True))

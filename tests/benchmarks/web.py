@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from browser import TABS, Visit, started, visiting  # noqa: E402
-from serving import ROOT, keep_a_prior, serve  # noqa: E402
+from serving import ROOT, serve  # noqa: E402
 
 TIMES = """() => {
   const all = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")];
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--visits", type=int, default=7, help="of the first page")
     parser.add_argument("--texts", type=int, default=100, help="to classify")
     given = parser.parse_args()
-    from promptclf import load_dataset, load_model
+    from promptclf import load_dataset
     from promptclf.lm.embedded import home
 
     with tempfile.TemporaryDirectory() as folder:
@@ -181,7 +181,6 @@ def main() -> None:
         models.mkdir(parents=True, exist_ok=True)
         (Path(folder) / "models").symlink_to(models)
         os.environ["PROMPTCLF_HOME"] = folder
-        keep_a_prior(load_model(device="cpu"))
         texts = [example.text for example in load_dataset("support").test[: given.texts]]
         with serve(Path(folder)) as (app, *_):
             heading = ["way", "p50 ms", "p95 ms", "more than direct", "beyond the model: p50", "p95"]

@@ -16,6 +16,7 @@ from pathlib import Path
 from promptclf import __version__
 from promptclf.classifiers.base import PromptClassifier
 from promptclf.classifiers.few_shot import FewShotClassifier
+from promptclf.classifiers.persistence import read_config
 from promptclf.classifiers.selection import example_text
 from promptclf.classifiers.zero_shot import ZeroShotClassifier
 from promptclf.data.dataset import Dataset, load_dataset
@@ -25,7 +26,7 @@ from promptclf.lm.embedded import HUB_ID, home
 from promptclf.lm.model import LanguageModel
 from promptclf.modes import load_classifier
 from promptclf.prompt import PromptTemplate, default_template
-from promptclf.task import PACKAGED_TASKS, Task, packaged_tasks
+from promptclf.task import PACKAGED_TASKS, Task, packaged_classifier, packaged_tasks
 from promptclf.ui.core.polite import PoliteModel
 from promptclf.ui.core.zerogpu import on_zero_gpu
 
@@ -197,6 +198,8 @@ class Ready:
 
     def _fit_zero_shot(self, source: Source) -> PromptClassifier:
         """The label prior takes hundreds of texts to estimate; that of a packaged task is kept."""
+        if shipped := self._shipped(source, "zero-shot"):
+            return shipped
         data, model = self.dataset(source), self._model()
         folder = self.prior_folder(data) if source.packaged else None
         if folder is not None and folder.is_dir():
@@ -219,7 +222,26 @@ class Ready:
         return classifier
 
     def _fit_few_shot(self, source: Source) -> PromptClassifier:
-        return few_shot(self.dataset(source), self._model())
+        if shipped := self._shipped(source, "few-shot"):
+            return shipped
+        # Choosing by cross-validation would take minutes.
+        data = self.dataset(source)
+        classifier = FewShotClassifier(
+            data.task, self._model(), selection="tfidf", calibration="none", truncate=True
+        )
+        return classifier.fit([example_text(e) for e in data.train], [e.label for e in data.train])
+
+    def _shipped(self, source: Source, mode: str) -> PromptClassifier | None:
+        """What comes with a packaged task, if it was fitted with this very model."""
+        folder, model = packaged_classifier(source.name, mode), self._model()
+        if folder is None:
+            return None
+        fitted, now = read_config(folder)["base_model"], model.info.to_dict()
+        if any(fitted[key] != now[key] for key in ("revision", "quantization")):
+            return None
+        classifier = load_classifier(folder, model=model)
+        classifier.truncate = True
+        return classifier
 
     def _load_lora(self, source: Source) -> PromptClassifier:
         found = self._adapter(source)
@@ -238,16 +260,6 @@ class Ready:
 def _packaged_task(name: str) -> Task:
     """A task without its rows: zero-shot and LoRA answer before those are read."""
     return Task.load(name)
-
-
-def few_shot(
-    data: Dataset, model: LanguageModel, template: PromptTemplate | None = None
-) -> FewShotClassifier:
-    """The few-shot mode as the app uses it: choosing by cross-validation would take minutes."""
-    classifier = FewShotClassifier(
-        data.task, model, template, selection="tfidf", calibration="none", truncate=True
-    )
-    return classifier.fit([example_text(e) for e in data.train], [e.label for e in data.train])
 
 
 _FITS: dict[str, Callable[[Ready, Source], PromptClassifier]] = {

@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from promptclf.classifiers.base import PromptClassifier, spread
+from promptclf.classifiers.base import PromptClassifier
 from promptclf.classifiers.zero_shot import ZeroShotClassifier
 from promptclf.errors import DataError, PromptClfError
 from promptclf.jobs.store import Store
@@ -23,7 +23,7 @@ from promptclf.prompt import Prompt, PromptTemplate
 from promptclf.schema import ClassifyRequest, parse
 from promptclf.task import Prediction, Task
 from promptclf.ui.core.answer import Answer, Explanation, agreement
-from promptclf.ui.core.ready import Ready, Source, few_shot
+from promptclf.ui.core.ready import Ready, Source
 from promptclf.ui.core.visitor import asker
 from promptclf.ui.core.zerogpu import on_zero_gpu
 from promptclf.ui.words import Language, say
@@ -31,7 +31,6 @@ from promptclf.ui.words import Language, say
 logger = logging.getLogger(__name__)
 
 QUICKEST_FIRST = tuple(reversed(MODES))  # by the time to get ready
-PREVIEW_ROWS = 500  # to take examples from for a template that changes with every key
 CHARACTERS_PER_TOKEN = 4  # of examples, about
 TEXTS_AT_ONCE = 8  # of a file: others who ask meanwhile wait no longer than these take
 
@@ -336,9 +335,7 @@ class Service:
         if reason := self.unavailable(mode, question.source):
             raise DataError(f"mode: {reason}")
         if mode == "few-shot" and question.source is not None:
-            data = self.ready.dataset(question.source)
-            some = replace(data, train=tuple(spread(data.train, PREVIEW_ROWS)))
-            return few_shot(some, self.model, template)
+            return self.ready.classifier(question.source, mode).with_template(template)
         # An adapter sees the bare prompt of zero-shot.
         return ZeroShotClassifier(
             question.task, self.model, template, calibration="none", truncate=True
