@@ -27,7 +27,7 @@ from promptclf.data import csv_safe
 from promptclf.data.dataset import Dataset
 from promptclf.data.reading import read_table
 from promptclf.evaluation.report import build_report, score_predictions
-from promptclf.modes import MODES
+from promptclf.modes import MODES, load_classifier
 from promptclf.settings import TrainConfig
 from promptclf.task import PACKAGED_TASKS, Task
 from readme_help import all_help
@@ -251,11 +251,16 @@ def test_very_verbose_shows_where_an_error_came_from(call: Call) -> None:
 
 # ---- classify --------------------------------------------------------------------------------------
 
+NOTE = (
+    "not calibrated: labels that the model prefers by itself come up too often; --data with at least 100"
+    " texts mends that\n"
+)
+
 
 def test_classify_arguments(call: Call, fake: FakeModel) -> None:
     result = call("classify", "--labels", LABELS, "my parcel", "an invoice\nplease")
     assert result.exit_code == 0
-    assert result.stderr == ""
+    assert result.stderr == NOTE
     first, second = result.stdout.splitlines()
     assert first.split() == [first.split()[0], "delivery", "my", "parcel"]
     assert second.endswith("billing   an invoice please")
@@ -281,7 +286,7 @@ def test_classify_standard_input(call: Call, fake: FakeModel, newline: str) -> N
     result = call("classify", "--labels", LABELS, "--json", stdin=lines)
     texts = [p["text"] for p in json.loads(result.stdout)["predictions"]]
     assert texts == ["my parcel", "password, please — 密码"]
-    assert result.stderr == "standard input: 1 blank line skipped\n"
+    assert result.stderr == "standard input: 1 blank line skipped\n" + NOTE
     assert call("classify", "--labels", LABELS, "--file", "-", "--json", stdin=lines).stdout == result.stdout
 
 
@@ -381,7 +386,7 @@ def test_classify_names_columns(call: Call, fake: FakeModel, tmp_path: Path) -> 
     assert said.endswith("name it with --columns text=…")
     result = call("classify", "--labels", LABELS, "--file", source, "--columns", "text=b", "--json")
     assert json.loads(result.stdout)["predictions"][0]["label"] == "billing"
-    assert result.stderr == ""
+    assert result.stderr == NOTE
 
 
 def test_classify_does_not_write_over_its_input(call: Call, fake: FakeModel, tmp_path: Path) -> None:
@@ -424,6 +429,22 @@ def test_classify_few_shot_takes_examples_from_train_only(
     (call_,) = fake.calls  # no cross-validation that nobody asked for
     held = {example.text for example in (*dataset.validation, *dataset.test)}
     assert not any(text in call_.texts[0] for text in held)
+
+
+@pytest.mark.parametrize("mode", ["zero-shot", "few-shot"])
+def test_classify_uses_what_ships_with_a_packaged_task(call: Call, fake: FakeModel, mode: str) -> None:
+    words = ["classify", "--task", "support", "--mode", mode, "--json", "my parcel"]
+    learned = json.loads(call(*words).stdout)["classifier"]["learned"]
+    shipped = load_classifier("support", mode=mode, model=fake)
+    assert learned == shipped.provenance()["learned"]
+    assert learned["calibration"] == "prior"
+    assert len(fake.calls) == 1
+    # With options of one's own it is fitted afresh, on the same rows.
+    own = call(*words, "--template", "question")
+    learned = json.loads(own.stdout)["classifier"]["learned"]
+    assert learned["calibration"] == ("prior" if mode == "zero-shot" else "none")
+    assert ("--selection auto is slower and may be better" in own.stderr) == (mode == "few-shot")
+    assert NOTE not in own.stderr
 
 
 def test_classify_with_a_prior_from_unlabelled_texts(call: Call, fake: FakeModel, tmp_path: Path) -> None:
@@ -722,7 +743,16 @@ def start(*args: Any, script: str = "", seconds: float = 0.0, **options: Any) ->
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
-    args = ["classify", "--labels", LABELS, "--out", tmp_path / "out.csv", "my parcel"]
+    args = [
+        "classify",
+        "--labels",
+        LABELS,
+        "--calibration",
+        "none",
+        "--out",
+        tmp_path / "out.csv",
+        "my parcel",
+    ]
     with start(*args, script=SLOW, seconds=120) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "scoring\n"
@@ -741,7 +771,7 @@ def test_results_are_utf8_whatever_the_terminal_says(monkeypatch: pytest.MonkeyP
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
     texts = [f"my parcel {n} " + "x" * 200 for n in range(400)]
-    with start("classify", "--labels", LABELS, *texts, script=SLOW) as process:
+    with start("classify", "--labels", LABELS, "--calibration", "none", *texts, script=SLOW) as process:
         assert process.stdout is not None
         assert "delivery" in process.stdout.readline()
         process.stdout.close()

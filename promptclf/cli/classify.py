@@ -225,7 +225,10 @@ def _fitted(
             say("the most similar examples, not calibrated; --selection auto is slower and may be better")
         options |= {"selection": wanted["selection"] or common.FAST_SELECTION, "seed": wanted["seed"]}
     elif options["calibration"] == "auto" and len(rows) < MIN_PRIOR_TEXTS:
-        say(f"not calibrated: which labels the model prefers by itself takes {MIN_PRIOR_TEXTS} texts; --data")
+        say(
+            "not calibrated: labels that the model prefers by itself come up too often; --data with at least"
+            f" {MIN_PRIOR_TEXTS} texts mends that"
+        )
     texts = [e.text if e.pair is None else (e.text, e.pair) for e in rows]
     classifier = MODES[mode](task, template=template, **options)
     classifier.check_options()
