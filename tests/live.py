@@ -145,7 +145,7 @@ def main(folder: Path, port: int, queue: int) -> None:
     from promptclf.jobs.jobs import Jobs
     from promptclf.ui.api import endpoints
     from promptclf.ui.core.service import Service
-    from promptclf.ui.web.guard import GuardedBlocks, wrong_argument
+    from promptclf.ui.web.guard import GuardedBlocks, KnownEvents, unknown_endpoint, wrong_argument
     from promptclf.ui.web.limits import BodyLimit
 
     store = Store(folder / "store")
@@ -163,8 +163,8 @@ def main(folder: Path, port: int, queue: int) -> None:
         ssr_mode=False,
         run_history=False,
         app_kwargs={
-            "middleware": [Middleware(BodyLimit)],
-            "exception_handlers": {TypeError: wrong_argument},
+            "middleware": [Middleware(BodyLimit), Middleware(KnownEvents)],
+            "exception_handlers": {TypeError: wrong_argument, KeyError: unknown_endpoint},
         },
     )
     threading.Event().wait()

@@ -170,6 +170,17 @@ def test_a_missing_or_unknown_argument_is_named(server: Live) -> None:
     assert "data: expected 6 values (text, mode, task, labels, adapter, token), got 1" in answer
 
 
+@pytest.mark.parametrize("path", ["classify/abcdef", "v2/classify/abcdef", "nothing/abcdef"])
+def test_a_result_that_was_never_asked_for_is_unknown(server: Live, path: str) -> None:
+    answer = httpx.get(f"{server.address}/gradio_api/call/{path}")
+    assert (answer.status_code, answer.json()["error"].split(",")[0]) == (
+        404,
+        "event: expected the id that a call was answered with",
+    )
+    nowhere = httpx.post(f"{server.address}/gradio_api/call/v2/nothing", json={"text": TEXT})
+    assert nowhere.status_code == 404 and "/gradio_api/info" in nowhere.json()["error"]
+
+
 def test_what_went_wrong_inside_stays_inside(server: Live) -> None:
     assert server.error("classify", text="fail now", mode="few-shot") is None
 

@@ -14,6 +14,7 @@ from promptclf.ui.core.conversation import History
 from promptclf.ui.page.choices import Choices
 from promptclf.ui.page.context import Context
 from promptclf.ui.page.panel import OWN, choose_task, task_choices, use_adapter
+from promptclf.ui.page.shared import EXAMPLES
 from promptclf.ui.tabs.classify import Chat
 from promptclf.ui.tabs.compare import Compare
 from promptclf.ui.tabs.files import Batch, Files
@@ -290,6 +291,30 @@ def test_what_is_wrong_stands_beside_it(
     assert words in outputs[place]
     assert 'role="alert"' in outputs[place]
     assert not any("alert" in output for n, output in enumerate(outputs) if n != place)
+
+
+def test_the_template_follows_the_task_unless_it_was_edited(context: Context, visitor: Visitor) -> None:
+    prompts, data = Prompts(context), visitor.upload()
+    parts = prompts.load("intent")
+    name, sample, card = prompts.change_task("intent", *parts, data, visitor.token)
+    assert name == "completion"
+    assert sample and not card
+    name, *_ = prompts.change_task("completion", *prompts.load("completion"), "support", visitor.token)
+    assert name == "intent"
+    name, *_ = prompts.change_task("intent", *prompts.load("intent"), OWN, visitor.token)
+    assert name == "completion"
+    name, sample, _ = prompts.change_task("intent", *parts[:-1], " {label}!", data, visitor.token)
+    assert name == "intent" and sample
+
+
+def test_the_offered_text_follows_the_task_unless_one_was_written(context: Context) -> None:
+    chat = Chat(context)
+    first, own = EXAMPLES["support"][0], EXAMPLES[OWN][0]
+    chips, box, offered = chat.change_task(first, first, OWN, None)
+    assert own in chips and settings(box)["value"] == offered == own
+    for written in ("", "my own words"):
+        _, box, offered = chat.change_task(written, first, OWN, None)
+        assert "value" not in settings(box) and offered == own
 
 
 def test_placeholders_stay_literal(context: Context) -> None:

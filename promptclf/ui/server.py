@@ -15,7 +15,7 @@ from promptclf.lm.batcher import WAITING
 from promptclf.ui.app import App, build_app
 from promptclf.ui.core.service import Service
 from promptclf.ui.web.drain import Drain, Draining
-from promptclf.ui.web.guard import wrong_argument
+from promptclf.ui.web.guard import KnownEvents, unknown_endpoint, wrong_argument
 from promptclf.ui.web.limits import BodyLimit, SafeHeaders
 from promptclf.ui.words import i18n
 
@@ -118,11 +118,12 @@ def launch_settings(drain: Drain | None = None) -> dict[str, Any]:
         "share": False,
         "pwa": False,
         "app_kwargs": {
-            "exception_handlers": {TypeError: wrong_argument},
+            "exception_handlers": {TypeError: wrong_argument, KeyError: unknown_endpoint},
             "middleware": [
                 Middleware(SafeHeaders),
                 Middleware(Draining, drain=drain or Drain()),
                 Middleware(BodyLimit),
+                Middleware(KnownEvents),
             ],
         },
     }

@@ -147,6 +147,12 @@ class Chat:
                     turn.trouble = trouble(error, language)
         yield self._view(history, language)
 
+    def change_task(self, text: str, offered: str, task: str, token: Any) -> tuple[str, Any, str]:
+        """The task's examples; the first of them is offered as a text, where none of one's own is written."""
+        first = next(iter(examples(self.service, task, token)), "")
+        box = gr.Textbox(first) if text and text == offered else gr.Textbox()
+        return self.chips(task, token), box, first
+
     def chips(self, task: str, token: Any) -> str:
         """Buttons with examples for a task."""
         texts = examples(self.service, task, token)
@@ -195,7 +201,8 @@ def classify_tab(context: Context) -> None:
     chat, panel, token = Chat(context), context.panel, context.token
     history = gr.State(History(), time_to_live=FORGOTTEN_AFTER)
     task = str(panel.task.value)
-    texts = examples(context.service, task, None)
+    first = next(iter(examples(context.service, task, None)), "")
+    offered = gr.State(first)
     with gr.Column(elem_id="pc-classify", elem_classes="pc-narrow"):
         view = gr.HTML(
             f'<p class="pc-empty">{i18n("classify_welcome")}</p>',
@@ -205,7 +212,7 @@ def classify_tab(context: Context) -> None:
         with gr.Column(elem_id="pc-ask"):
             chips = gr.HTML(chat.chips(task, None), elem_id="pc-chips", js_on_load=CHIPS)
             box = text_box(
-                value=next(iter(texts), ""),
+                value=first,
                 show_label=False,
                 container=False,
                 lines=1,
@@ -237,4 +244,4 @@ def classify_tab(context: Context) -> None:
     box.focus(None, js=SELECT, **QUICK)
     clear.click(chat.clear, history, [box, view], cancels=answers, **QUICK)
     view.click(chat.act, [history, token], view, **ANSWERING)
-    panel.task.change(chat.chips, [panel.task, token], chips, **QUICK)
+    panel.task.change(chat.change_task, [box, offered, panel.task, token], [chips, box, offered], **QUICK)

@@ -18,7 +18,7 @@ from promptclf.modes import MODES
 from promptclf.ui.page.context import Context
 from promptclf.ui.page.shared import QUICK
 from promptclf.ui.tabs.desk import Desk, Scene, Updates
-from promptclf.ui.tabs.rows import all_rows, budget, chosen_data, job_line, rows_box, task_name
+from promptclf.ui.tabs.rows import all_rows, budget, chosen_data, job_line, rows_box, task_name, whole
 from promptclf.ui.views import cards
 from promptclf.ui.views.report import name_of, report_view
 from promptclf.ui.views.work import Events, ended_card, queued_card, since, spent, strip
@@ -117,8 +117,8 @@ def request_of(task: Any, modes: Any, rows: Any, test_rows: Any) -> Mapping[str,
     return {
         "task": task,
         "modes": [mode for mode in MODES if mode in modes],
-        "rows": None if rows is None else int(rows),
-        "test_rows": None if test_rows is None else int(test_rows),
+        "rows": whole(rows),
+        "test_rows": whole(test_rows),
     }
 
 

@@ -13,6 +13,8 @@ import yaml
 from promptclf.errors import PromptClfError, TemplateError
 from promptclf.prompt import DEFAULT_TEMPLATE, PLACEHOLDERS, PromptTemplate, packaged_templates
 from promptclf.task import Task, packaged_tasks
+from promptclf.ui.core.ready import Source
+from promptclf.ui.core.visitor import owner_or_none
 from promptclf.ui.page.context import Context
 from promptclf.ui.page.shared import ANSWERING, QUICK, chosen, examples, text_box, trouble
 from promptclf.ui.views import cards
@@ -97,9 +99,29 @@ class Prompts:
         except Exception as error:
             return cards.note_card(trouble(error, words))
 
-    def change_task(self, task: str, token: Any) -> tuple[str, str]:
-        """A sample of the task, and no answer about another one."""
-        return next(iter(examples(self.service, task, token)), ""), ""
+    def change_task(
+        self,
+        name: str,
+        chat: bool,
+        language: str,
+        system: str,
+        user: str,
+        cue: str,
+        answer: str,
+        task: str,
+        token: Any,
+    ) -> tuple[str, str, str]:
+        """The task's template, unless one was edited; a sample of it, and no answer about another task."""
+        edited = (chat, language, system, user, cue, answer) != self.load(name)
+        template = name if edited else self._template_of(task, token)
+        return template, next(iter(examples(self.service, task, token)), ""), ""
+
+    def _template_of(self, task: str, token: Any) -> str:
+        try:
+            name = self.service.ready.task(Source(task, owner_or_none(token))).template
+        except PromptClfError:  # labels of one's own
+            name = None
+        return name if name in packaged_templates() else DEFAULT_TEMPLATE
 
 
 def prompts_tab(context: Context) -> None:
@@ -163,7 +185,8 @@ def prompts_tab(context: Context) -> None:
     latest = {**QUICK, "trigger_mode": "always_last"}
     gr.on(None, prompts.preview, inputs, [view, *faults], **latest)
     button.click(prompts.answer, inputs, card, **ANSWERING)
-    panel.task.change(prompts.change_task, [panel.task, token], [text, card], **QUICK)
+    asked = [name, *parts, panel.task, token]
+    panel.task.change(prompts.change_task, asked, [name, text, card], **QUICK)
 
 
 def _first() -> PromptTemplate:

@@ -14,7 +14,7 @@ from promptclf.schema import MAX_ROWS
 from promptclf.ui.core.ready import Source
 from promptclf.ui.core.visitor import owner_or_none
 from promptclf.ui.page.context import Context
-from promptclf.ui.page.panel import OWN, packaged_choices
+from promptclf.ui.page.panel import OWN, packaged_choices, unchecked
 from promptclf.ui.views import cards
 from promptclf.ui.views.work import when
 from promptclf.ui.words import Language, i18n, say
@@ -49,7 +49,7 @@ def budget(data: Dataset) -> int:
 
 def rows_box(label: str, info: str) -> gr.Number:
     """How many rows to take; `all_rows` fills it in."""
-    return gr.Number(
+    box = gr.Number(
         MAX_ROWS,
         label=i18n(label),
         info=i18n(info),
@@ -59,6 +59,13 @@ def rows_box(label: str, info: str) -> gr.Number:
         min_width=170,
         interactive=True,
     )
+    unchecked(box)
+    return box
+
+
+def whole(value: Any) -> Any:
+    """A number as a page sends it, as an integer where it is one; requests refuse all else."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def all_rows(count: int) -> Any:

@@ -17,10 +17,19 @@ from promptclf.ui.core.pace import Pace, Plan, Stopwatch, make_plan, pace_of
 from promptclf.ui.core.ready import Source
 from promptclf.ui.core.visitor import owner_or_none
 from promptclf.ui.page.context import Context
-from promptclf.ui.page.panel import OWN, use_adapter
+from promptclf.ui.page.panel import OWN, unchecked, use_adapter
 from promptclf.ui.page.shared import ANSWERING, QUICK, trouble
 from promptclf.ui.tabs.desk import LISTED, Desk, Scene, Updates
-from promptclf.ui.tabs.rows import all_rows, budget, chosen_data, data_of, job_line, rows_box, task_name
+from promptclf.ui.tabs.rows import (
+    all_rows,
+    budget,
+    chosen_data,
+    data_of,
+    job_line,
+    rows_box,
+    task_name,
+    whole,
+)
 from promptclf.ui.views import cards
 from promptclf.ui.views.training import plan_card, training_view
 from promptclf.ui.views.work import Events
@@ -61,6 +70,8 @@ class Training:
             rank = gr.Dropdown(list(RANKS), value=8, min_width=150, **_words("train_rank"))
             batch = gr.Dropdown(list(BATCHES), value=8, min_width=150, **_words("train_batch"))
             seed = gr.Number(0, precision=0, minimum=0, min_width=150, **_words("train_seed"))
+        for number in (epochs, rate, seed):
+            unchecked(number)  # the plan says what is wrong with it
         with gr.Row(elem_classes="pw-plan-row"):
             plan = gr.HTML("", elem_id="pc-train-plan")
             measure = gr.Button(i18n("train_measure"), size="sm", scale=0, min_width=150, visible=False)
@@ -171,9 +182,9 @@ def request_of(
     if task == OWN:
         raise DataError("task: expected one with rows, got labels of your own; choose a task or upload data")
     numbers = {"epochs": epochs, "rank": rank, "batch_size": batch, "seed": seed}
-    whole = {name: int(value) for name, value in numbers.items() if value is not None}
-    rate = {} if rate is None else {"learning_rate": float(rate)}
-    return {"task": task, "rows": None if rows is None else int(rows), **whole, **rate}
+    given = {name: whole(value) for name, value in numbers.items() if value is not None}
+    rate = {} if rate is None else {"learning_rate": rate}
+    return {"task": task, "rows": whole(rows), **given, **rate}
 
 
 def outcome(job: Job, language: Language) -> str:

@@ -10,9 +10,13 @@ from gradio.block_function import BlockFunction
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from promptclf.ui.web.limits import App, Message, Receive, Send
+
 # What gradio says of named arguments that do not fit.
 _UNKNOWN = re.compile("Parameter `(.{1,60}?)` is not a valid")
 _MISSING = re.compile("No value provided for required argument: (.+)")
+_RESULT = re.compile("/gradio_api/call/(?:v2/)?[^/]+/([^/]+)/?")
+_NAMED = "/gradio_api/call/v2/"
 
 
 class GuardedBlocks(gr.Blocks):
@@ -53,6 +57,39 @@ def _has_address(values: Any) -> bool:
         elif isinstance(value, list):
             left += value
     return False
+
+
+class KnownEvents:
+    """Answers 404 to who asks for the result of a call that there was not; gradio would log a traceback."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        asked = (
+            _RESULT.search(scope["path"]) if scope["type"] == "http" and scope["method"] == "GET" else None
+        )
+        if asked is None or _is_known(scope["app"].get_blocks()._queue, asked[1]):
+            await self.app(scope, receive, send)
+            return
+        told = "event: expected the id that a call was answered with, got another one or one of long ago"
+        await JSONResponse({"error": told}, status_code=404)(scope, receive, send)
+
+
+def _is_known(queue: Any, event_id: str) -> bool:
+    pending = queue.pending_event_ids_session.values()
+    return (
+        event_id in queue.event_ids_to_events
+        or event_id in queue.pending_messages_per_session
+        or any(event_id in ids for ids in pending)
+    )
+
+
+async def unknown_endpoint(request: Request, error: Exception) -> Response:
+    """404 for a call by named arguments of an endpoint that there is not. To be registered for KeyError."""
+    if _NAMED not in request.url.path:
+        raise error
+    return JSONResponse({"error": "expected one of the endpoints in /gradio_api/info"}, status_code=404)
 
 
 async def wrong_argument(request: Request, error: Exception) -> Response:
