@@ -631,6 +631,16 @@ def test_doctor(call: Call, tmp_path: Path) -> None:
     assert "conflicting_labels" in [finding["kind"] for finding in found["findings"]]
 
 
+def test_doctor_can_fail(call: Call, tmp_path: Path) -> None:
+    source = tmp_path / "rows.csv"
+    source.write_text("text,label\n" + "".join(f"text {n},red\n" for n in range(12)), encoding="utf-8")
+    assert "error: 1 label only: 'red'" in call("doctor", source).stdout
+    for more in ((), ("--json",)):
+        assert call("doctor", source, *more).exit_code == 0
+        assert call("doctor", source, "--strict", *more).exit_code == 1
+    assert call("doctor", "support", "--strict").exit_code == 0
+
+
 def test_doctor_counts_in_tokens_of_a_model(call: Call, tiny_gpt2: Path, tmp_path: Path) -> None:
     source = tmp_path / "data.csv"
     long = "my parcel " * 300

@@ -112,6 +112,19 @@ def test_empty_texts() -> None:
     assert len(findings) == 1
 
 
+def test_labels_that_leave_nothing_to_choose_or_that_the_task_lacks() -> None:
+    rows = [Example(f"text number {n} of many", "red") for n in range(12)]
+    (finding, *_) = diagnose({"train": rows})
+    assert (finding.kind, finding.severity, finding.labels) == ("single_label", "error", ("red",))
+    task = Task("colours", ("red", "blue"))
+    assert "single_label" not in {finding.kind for finding in diagnose({"train": rows}, task=task)}
+    strange = [*rows, Example("something else", "pink"), Example("a green one", "green")]
+    found = diagnose({"test": strange}, task=task)
+    finding = next(finding for finding in found if finding.kind == "unknown_labels")
+    assert (finding.kind, finding.count, finding.labels) == ("unknown_labels", 2, ("green", "pink"))
+    assert finding.rows == (("test", 14, 0), ("test", 13, 1))
+
+
 def test_small_rare_and_absent_classes() -> None:
     train = [*clean_rows("a", 60, 1), *clean_rows("b", 9, 2), *clean_rows("c", 12, 3), *clean_rows("d", 1, 4)]
     task = Task("t", ("a", "b", "c", "d", "e"))

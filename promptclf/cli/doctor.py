@@ -34,13 +34,16 @@ def run(
     model: Annotated[
         str | None, typer.Option("--model", metavar="NAME", help="The same in tokens of this model.")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with status 1 if an error was found; else it is 0.")
+    ] = False,
     as_json: common.Json = False,
     verbose: common.Verbose = 0,
 ) -> None:
     """Look for what is wrong with labelled texts.
 
-    Duplicates, leaks between splits, conflicting labels, rare classes; with --tokens also long texts
-    and labels that a model cannot tell apart.
+    Duplicates, leaks between splits, conflicting or unknown labels, rare classes; with --tokens also
+    long texts and labels that a model cannot tell apart.
 
     Example: promptclf doctor reviews.csv
     """
@@ -58,12 +61,14 @@ def run(
     if as_json:
         known = {"name": found.name, "rows": rows, "columns": found.columns}
         emit_json({**known, "findings": [finding.to_dict() for finding in findings]})
-        return
-    emit(f"{found.name}: {', '.join(f'{count:,} {split} rows' for split, count in rows.items())}")
-    for finding in findings:
-        _show(finding)
-    if not findings:
-        emit("nothing found")
+    else:
+        emit(f"{found.name}: {', '.join(f'{count:,} {split} rows' for split, count in rows.items())}")
+        for finding in findings:
+            _show(finding)
+        if not findings:
+            emit("nothing found")
+    if strict and any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(1)
 
 
 def _token_checks(model: str | None, task: Task | None, labels: Sequence[str], pairs: bool) -> dict[str, Any]:

@@ -105,6 +105,7 @@ def diagnose(
     task = data.task if isinstance(data, Dataset) and task is None else task
     labels = sorted({example.label for examples in splits.values() for example in examples})
     findings = [*_check_texts(splits), *_check_near_duplicates(splits)]
+    findings += _check_labels(splits, labels, task)
     findings += _check_classes(splits, task.labels if task else labels)
     findings += _check_spelling(labels)
     if count_tokens is not None and max_tokens is not None:
@@ -213,6 +214,38 @@ def _check_near_duplicates(splits: Mapping[str, Sequence[Example]]) -> Iterable[
                 else "read some: many rows made from one pattern teach less than their number suggests",
                 _grouped(groups),
             )
+
+
+def _check_labels(
+    splits: Mapping[str, Sequence[Example]], labels: Sequence[str], task: Task | None
+) -> Iterable[Finding]:
+    """What `load_dataset` refuses: a single label, and labels that the task does not have."""
+    if len(labels) == 1 and task is None:
+        yield Finding(
+            "single_label",
+            "error",
+            1,
+            f"1 label only: {labels[0]!r}",
+            "add rows with another label: there is nothing to choose between",
+            labels=tuple(labels),
+        )
+    if task and (strange := tuple(label for label in labels if label not in task.labels)):
+        groups = {label: group for group, label in enumerate(strange)}
+        rows = [
+            Row(split, number, groups[example.label])
+            for split, examples in splits.items()
+            for number, example in enumerate(examples, start=1)
+            if example.label in groups
+        ]
+        yield Finding(
+            "unknown_labels",
+            "error",
+            len(rows),
+            f"{_rows(len(rows))} with a label that the task {task.name!r} does not have: {_some(strange)}",
+            "add the labels to the task, or correct or remove the rows",
+            tuple(sorted(rows, key=lambda row: row.group)),
+            strange,
+        )
 
 
 def _check_classes(splits: Mapping[str, Sequence[Example]], labels: Sequence[str]) -> Iterable[Finding]:
