@@ -154,7 +154,10 @@ class Task:
             raise TaskError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
         if not isinstance(values, dict):
             raise TaskError(f"{path}: expected keys and values, got {type(values).__name__}")
-        return cls.from_dict(values)
+        try:
+            return cls.from_dict(values)
+        except TaskError as error:
+            raise TaskError(f"{path}: {error}") from error
 
     @property
     def fingerprint(self) -> str:

@@ -410,9 +410,12 @@ def test_classify_says_which_text_is_too_long(
 
 
 def test_classify_counts_texts_over_all_parts() -> None:
-    from promptclf.cli.classify import _moved
+    from promptclf.cli.classify import _placed
 
-    assert _moved("text 2: too long, 9 tokens", 256) == "text 258: too long, 9 tokens"
+    texts = ["x"] * 257 + ["a\nlong " * 50, ("first", "second")]
+    place = "a long a long a long a long a long a lon"
+    assert _placed("text 2: too long, 9 tokens", 256, texts) == f"text 258 ({place}…): too long, 9 tokens"
+    assert _placed("text 3: too long", 256, texts) == "text 259 (first…): too long"
 
 
 def test_classify_few_shot_takes_examples_from_train_only(

@@ -287,7 +287,7 @@ def test_the_report_is_shown_after_a_reload(
     assert prop(looked[tab.desk.timer], "active") is False  # and then it stops looking
     zh = tab.desk.open(ZH, visitor.token)[tab.desk.view]
     check_html(zh)
-    assert "正确率最高：LoRA" in zh
+    assert "准确率最高：LoRA" in zh
 
 
 def test_earlier_comparisons_can_be_chosen(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from promptclf.classifiers.base import PromptClassifier, Text
 
 PART = 256  # texts between two steps of the progress bar
+SHOWN, BEGINNING = 100, 40  # characters of a text beside its answer, and in a message; files hold it whole
 
 
 def run(
@@ -146,14 +147,21 @@ def classify_all(classifier: PromptClassifier, texts: Sequence[Text]) -> list[Pr
             try:
                 predictions += classifier.classify(part)
             except TextTooLongError as error:
-                raise TextTooLongError(_moved(str(error), start)) from error
+                raise TextTooLongError(_placed(str(error), start, texts)) from error
             bar.update(len(part))
     return predictions
 
 
-def _moved(message: str, start: int) -> str:
-    """The number of the text that a message names, counted from the first text of all."""
-    return re.sub(r"^text (\d+)", lambda match: f"text {int(match[1]) + start}", message)
+def _placed(message: str, start: int, texts: Sequence[Text]) -> str:
+    """A message about a text of a part, with its number among all texts and its beginning."""
+
+    def place(match: re.Match[str]) -> str:
+        index = int(match[1]) + start
+        text = texts[index - 1]
+        begin = one_line(text if isinstance(text, str) else text[0])[:BEGINNING]
+        return f"text {index} ({begin}…)"
+
+    return re.sub(r"^text (\d+)", place, message)
 
 
 def _task(
@@ -240,4 +248,6 @@ def _show(predictions: Sequence[Prediction]) -> None:
     width = max(len(p.label) for p in predictions)
     for p in predictions:
         cut = " (shortened)" if p.truncated else ""
-        emit(f"{p.probabilities[p.label]:6.1%}  {p.label:<{width}}  {one_line(p.text)}{cut}")
+        text = one_line(p.text)
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+        emit(f"{p.probabilities[p.label]:6.1%}  {p.label:<{width}}  {shown}{cut}")

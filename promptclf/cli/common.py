@@ -143,8 +143,10 @@ def read_texts(file: str, columns: str | None = None) -> tuple[Table, dict[str, 
     """The rows of a file that needs no labels, and which columns hold the text and its pair."""
     from promptclf.data.reading import choose_columns, read_table
 
-    given = {role: column for role, column in parse_columns(columns).items() if role != "label"}
+    given = parse_columns(columns)
     table = read_table(file)
+    if (label := given.pop("label", None)) is not None and label not in table.columns:
+        raise PromptClfError(f"{file}: expected the label column {label!r}, got {', '.join(table.columns)}")
     chosen = choose_columns(table.columns, **given, labelled=False, where=file)
     show_guess(file, chosen, given)
     return table, chosen

@@ -28,6 +28,8 @@ def read_inputs(texts: Sequence[str] | None, file: str | None, columns: str | No
         raise DataError("expected texts or --file, got both; leave one out")
     if texts:
         for number, text in enumerate(texts, 1):
+            if not text.strip():
+                raise DataError(f"text {number}: expected text, got an empty one")
             if any("\ud800" <= char <= "\udfff" for char in text):  # how bytes that are no text arrive
                 raise DataError(f"text {number}: expected UTF-8, got other bytes; use --file")
         return plain_inputs(texts)

@@ -84,11 +84,20 @@ def cells(result: Result, shown: Sequence[str]) -> list[str]:
 
 def caption(report: Report) -> str:
     """What was scored, what the brackets mean, and what computed."""
-    return (
-        f"{report.rows:,} test rows, {len(report.labels)} labels; in brackets 95 % paired bootstrap "
-        f"intervals ({report.resamples:,} resamples, seed {report.seed}); p by McNemar's exact test, "
-        "Holm-corrected" + (f"; model: {' and '.join(found)}" if (found := models(report)) else "")
-    )
+    parts = [
+        f"{report.rows:,} {'test ' * is_split(report)}rows, {len(report.labels)} labels",
+        f"in brackets 95 % paired bootstrap intervals ({report.resamples:,} resamples, seed {report.seed})",
+    ]
+    if report.comparisons:
+        parts.append("p by McNemar's exact test, Holm-corrected")
+    if found := models(report):
+        parts.append(f"model: {' and '.join(found)}")
+    return "; ".join(parts)
+
+
+def is_split(report: Report) -> bool:
+    """Whether the rows are the test split of data with train rows: rows that were kept from learning."""
+    return bool(report.dataset.get("rows", {}).get("train") != 0)
 
 
 def models(report: Report) -> list[str]:
@@ -107,6 +116,8 @@ def notes(report: Report) -> list[str]:
     if report.unseen_labels:
         unknown = ", ".join(map(repr, report.unseen_labels))
         found.append(f"No classifier knows {unknown}: test rows with such a label count as wrong.")
+    if not is_split(report):
+        found.append("All rows were scored; figures are too good by those that the classifier learned from.")
     for average in report.averages:
         found.append(
             f"{average.name}: figures are means, the interval resamples test rows for these very seeds; "
@@ -117,7 +128,7 @@ def notes(report: Report) -> list[str]:
             texts = "1 text was" if result.truncated == 1 else f"{result.truncated:,} texts were"
             found.append(f"{result.name}: {texts} shortened to fit the model.")
         learned = result.provenance.get("learned", {})
-        if learned.get("calibration") == "none" and result.mode == "zero-shot":
+        if is_uncalibrated(result):
             found.append(
                 f"{result.name}: not calibrated, so it may prefer some labels whatever the text; "
                 f"calibration needs at least {MIN_PRIOR_TEXTS} texts to learn from."
@@ -131,6 +142,13 @@ def notes(report: Report) -> list[str]:
                 f"{result.name}: all examples were longer than their token budget and shown shortened."
             )
     return found
+
+
+def is_uncalibrated(result: Result) -> bool:
+    """Whether zero-shot would have been calibrated, had there been enough texts to learn from."""
+    learned, asked = (result.provenance.get(key, {}) for key in ("learned", "parameters"))
+    found = learned.get("calibration") == "none" and asked.get("calibration") == "auto"
+    return result.mode == "zero-shot" and found
 
 
 def spreads(report: Report) -> list[str]:

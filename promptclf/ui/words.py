@@ -54,3 +54,8 @@ def language_of(request: gr.Request | None) -> Language:
     asked = "" if request is None else str(getattr(request, "headers", {}).get("accept-language", ""))
     first = asked.partition(",")[0].partition(";")[0].strip().lower()
     return "zh" if first == "zh" or first.startswith("zh-") else "en"
+
+
+def sentences(language: Language, *parts: str) -> str:
+    """Sentences as one text: Chinese has no space between them."""
+    return ("" if language == "zh" else " ").join(parts)

@@ -29,7 +29,7 @@ from promptclf.ui.page.panel import choose_task, unchecked
 from promptclf.ui.page.shared import ANSWERING, QUICK, trouble
 from promptclf.ui.views import cards
 from promptclf.ui.views.data import examine, findings_card, labels_card, sample_card
-from promptclf.ui.words import Language, i18n, language_of, say
+from promptclf.ui.words import Language, i18n, language_of, say, sentences
 
 READING: dict[str, Any] = {**ANSWERING, "concurrency_id": "reading", "concurrency_limit": 2}
 TEMPLATES = {False: "completion", True: "completion_zh"}  # by whether the texts are Chinese
@@ -226,7 +226,7 @@ class DataDesk:
         said = [say(language, "data_saved", name=stored.name), say(language, "data_saved_next")]
         return {
             **self._closed(),
-            self.overview: cards.note_card(" ".join(said)),
+            self.overview: cards.note_card(sentences(language, *said)),
             **self._mine(token, language),
             self.context.panel.task: choose_task(self.context, token, stored.id, language),
         }

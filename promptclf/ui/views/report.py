@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from promptclf.classifiers.calibrate import MIN_PRIOR_TEXTS
 from promptclf.evaluation import charts
 from promptclf.evaluation.report import Report
-from promptclf.evaluation.report_text import COLUMNS, MISSING, percent
+from promptclf.evaluation.report_text import COLUMNS, MISSING, is_uncalibrated, percent
 from promptclf.evaluation.results import Result
 from promptclf.evaluation.significance import Comparison, format_p, two_digits
 from promptclf.modes import MODES
-from promptclf.ui.words import Language, say
+from promptclf.ui.words import Language, say, sentences
 
 MISTAKES = 6
 DIVIDED, DIVIDED_FIRST = 50, 8
@@ -117,10 +118,13 @@ def table(
 
 def _lead(report: Report, task: str, best: Result, language: Language) -> str:
     low, high = best.intervals["accuracy"]
+    reached = best.metrics["accuracy"]
+    equal = [name_of(r.name, language) for r in report.results if r.metrics["accuracy"] == reached]
     title = say(
         language,
-        "evaluate_best",
-        name=name_of(best.name, language),
+        "evaluate_best" if len(equal) == 1 else "evaluate_best_tied",
+        name=equal[0],
+        names=say(language, "evaluate_and").join(equal),
         accuracy=percent(best.metrics["accuracy"]),
         low=percent(low),
         high=percent(high),
@@ -146,6 +150,9 @@ def _notes(report: Report, language: Language) -> Iterable[str]:
         if result.truncated:
             name = name_of(result.name, language)
             yield say(language, "evaluate_truncated", name=name, count=f"{result.truncated:,}")
+        if is_uncalibrated(result):
+            name = name_of(result.name, language)
+            yield say(language, "evaluate_uncalibrated", name=name, least=str(MIN_PRIOR_TEXTS))
 
 
 def _figures(report: Report, best: Result, language: Language) -> str:
@@ -250,7 +257,7 @@ def _divided(report: Report, predictions: Sequence[Sequence[str]], language: Lan
     counts = {"count": f"{len(rows):,}", "rows": f"{len(predictions) - 1:,}"}
     said = say(language, "evaluate_divided_count", **counts)
     if len(rows) > DIVIDED:
-        said += " " + say(language, "evaluate_divided_more", shown=str(DIVIDED))
+        said = sentences(language, said, say(language, "evaluate_divided_more", shown=str(DIVIDED)))
     names = [say(language, "evaluate_text"), say(language, "evaluate_label")]
     names += [name_of(name, language) for name in modes]
     content = table(names, cells[:DIVIDED_FIRST], title, words=len(names), stacked=True) if cells else ""
