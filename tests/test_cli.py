@@ -177,6 +177,7 @@ def test_usage_errors_are_one_line(call: Call, args: list[str], said: str) -> No
         (["evaluate", "x", "--task", "support", "--out", "/proc/x"], "--out /proc/x: cannot be written"),
         (["compare", "--task", "support", "--templates", "nope"], "no prompt template 'nope'"),
         (["evaluate", "x"], "expected --data or --task"),
+        (["classify", "--labels", LABELS, "fine", " "], "text 2: expected text, got an empty one"),
         (["evaluate", "missing", "--task", "support"], "no saved classifier 'missing'"),
         (["evaluate", "x", "--task", "support", "--all-rows"], "--all-rows"),
         (["doctor", "missing.csv"], "missing.csv"),
@@ -384,6 +385,8 @@ def test_classify_names_columns(call: Call, fake: FakeModel, tmp_path: Path) -> 
     said = failed(call("classify", "--labels", LABELS, "--file", source))
     assert "expected a text column" in said
     assert said.endswith("name it with --columns text=…")
+    said = failed(call("classify", "--labels", LABELS, "--file", source, "--columns", "text=b,label=c"))
+    assert said.endswith("expected the label column 'c', got a, b")
     result = call("classify", "--labels", LABELS, "--file", source, "--columns", "text=b", "--json")
     assert json.loads(result.stdout)["predictions"][0]["label"] == "billing"
     assert result.stderr == NOTE
@@ -574,6 +577,9 @@ def test_train_evaluate_and_classify_with_what_was_saved(
     ]
     whole = call("evaluate", saved, "--data", folder / "test.csv", "--all-rows", *base, "--json")
     figures = json.loads(whole.stdout)["results"][0]["metrics"]
+    table = call("evaluate", saved, "--data", folder / "test.csv", "--all-rows", *base).stdout
+    assert "\n18 rows, 3 labels; " in table and "McNemar" not in table
+    assert "All rows were scored; figures are too good by those that the classifier learned from." in table
     assert (
         figures == json.loads((report / "report.json").read_text(encoding="utf-8"))["results"][0]["metrics"]
     )

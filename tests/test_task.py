@@ -145,6 +145,7 @@ def test_bad_files_are_refused(tmp_path: Path, content: bytes, message: str) -> 
     path.write_bytes(content)
     with pytest.raises(TaskError, match=message) as caught:
         Task.load(path)
+    assert str(caught.value).startswith(f"{path}: ")
     assert isinstance(caught.value, PromptClfError)
     assert isinstance(caught.value, ValueError)
 

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from fakes import FakeModel
@@ -64,6 +65,13 @@ def test_only_endpoints_are_public(app: Any) -> None:
     private = [fn for fn in app.fns.values() if fn.api_visibility != "public"]
     assert len(private) > 20
     assert len(app.fns) - len(private) == len(names)
+
+
+def test_numbers_reach_their_handlers_as_they_come(app: Any) -> None:
+    numbers = [block for block in app.blocks.values() if isinstance(block, gr.Number)]
+    assert len(numbers) == 6
+    for number in numbers:  # gradio would refuse them without a word on the page
+        assert number.preprocess(-7.5) == -7.5
 
 
 def test_limits_of_the_app(app: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +334,20 @@ def test_one_mode_alone() -> None:
     )
     for language in LANGUAGES:
         check_html(report_view(alone, "desk", language, [["text", "label", "lora"], ["a", "good", "good"]]))
+
+
+def test_modes_that_are_equally_good_are_all_named() -> None:
+    report, _ = make_report()
+    lora = report.results[2]
+    twin = replace(lora, name="twin", mode="zero-shot")
+    twin.provenance = {"learned": {"calibration": "none"}, "parameters": {"calibration": "auto"}}
+    both = build_report([lora, twin], [LABELS[n % 3] for n in range(40)], LABELS, task="desk", resamples=50)
+    view = report_view(both, "desk", "en")
+    assert "Equally often right: LoRA, twin, 87.5 %" in view
+    assert "twin was not calibrated" in view and "at least 100 rows" in view
+    assert "准确率相同：LoRA、twin" in report_view(both, "desk", "zh")
+    twin.provenance["parameters"]["calibration"] = "none"  # as it was asked for
+    assert "not calibrated" not in report_view(both, "desk", "en")
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,25 @@ def test_the_plan_is_what_training_does(
     assert training["steps"] == plan.steps
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rows": 1}, "rows: expected a whole number"),
+        ({"rows": 2.5}, "rows: expected a whole number"),
+        ({"epochs": 0}, "epochs: expected a whole number from 1"),
+        ({"epochs": "many"}, "epochs: expected a whole number from 1"),
+        ({"rate": 7.0}, "learning_rate: expected a number above 0"),
+        ({"seed": -1}, "seed: expected"),
+    ],
+)
+def test_a_number_out_of_range_is_told(
+    tab: Training, visitor: Visitor, changes: dict[str, Any], said: str
+) -> None:
+    card, _ = tab.plan(EN, visitor.token, *(SETTINGS | changes).values())
+    assert said in card and 'role="alert"' in card
+    assert said in tab.desk.begin(EN, visitor.token, *(SETTINGS | changes).values())[tab.desk.problem]
+
+
 def test_the_plan_of_the_task_is_shown(tab: Training, visitor: Visitor) -> None:
     card, button = tab.plan(EN, visitor.token, *SETTINGS.values())
     check_html(card)

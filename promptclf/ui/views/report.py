@@ -124,7 +124,7 @@ def _lead(report: Report, task: str, best: Result, language: Language) -> str:
         language,
         "evaluate_best" if len(equal) == 1 else "evaluate_best_tied",
         name=equal[0],
-        names=say(language, "evaluate_and").join(equal),
+        names=("、" if language == "zh" else ", ").join(equal),
         accuracy=percent(best.metrics["accuracy"]),
         low=percent(low),
         high=percent(high),
