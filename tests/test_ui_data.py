@@ -154,6 +154,7 @@ def test_from_a_file_to_a_data_set(tab: DataDesk, context: Context, visitor: Vis
     assert prop(read[tab.text], "choices") == ["id", "message", "colour"] or prop(read[tab.text], "value")
     assert (prop(read[tab.text], "value"), prop(read[tab.label], "value")) == ("message", None)
     assert "30 rows, 3 columns · Text: guessed by its name" in read[tab.guessed]
+    assert "Label: choose the column, it could not be guessed" in read[tab.guessed]
     assert "label: expected a column" in tab.look(EN, visitor.token, *shape(tab, read))
 
     chosen = tab.choose(EN, visitor.token, read[tab.draft], "message", "colour")

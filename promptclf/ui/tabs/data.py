@@ -112,6 +112,7 @@ class DataDesk:
         mine = [self.mine, self.delete, self.sure]
         form = [self.file, self.problem, self.form, self.draft, self.guessed, *shaping[2:], self.overview]
         gr.on(None, self.open, [token], [*mine, self.overview], **QUICK)
+        self.file.clear(lambda: "", None, self.problem, **QUICK)
         read = self.file.upload(self.read, [token, self.file], [*form, *mine], **{**READING, "queue": True})
         read.success(self.look, shaping, self.overview, **READING)
         gr.on(
@@ -363,7 +364,9 @@ def _guessed(draft: Draft, columns: Mapping[str, str], language: Language) -> st
     facts = say(
         language, "data_file_facts", rows=f"{len(draft.table.rows):,}", columns=str(len(draft.table.columns))
     )
-    return cards.hint(" · ".join([facts, *said]))
+    lacking = [role for role in ("text", "label") if role not in columns]
+    asked = [f"{say(language, f'data_{role}_column')}: {say(language, 'data_choose')}" for role in lacking]
+    return cards.hint(" · ".join([facts, *said])) + "".join(map(cards.error, asked))
 
 
 def _templates(chosen: str) -> Any:
