@@ -39,8 +39,10 @@ def load_classifier(
     ArtifactError
         If the folder is damaged, or its mode is unknown.
     """
-    folder = local_folder(path, revision, mode)
-    mode = read_config(folder)["mode"]
     if mode not in MODES:
-        raise ArtifactError(f"{path}: expected one of the modes {', '.join(MODES)}, got {mode!r}")
-    return MODES[mode].from_pretrained(folder, model=model, allow_other_base=allow_other_base)
+        raise ArtifactError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
+    folder = local_folder(path, revision, mode)
+    saved = read_config(folder)["mode"]
+    if saved not in MODES:
+        raise ArtifactError(f"{path}: expected one of the modes {', '.join(MODES)}, got {saved!r}")
+    return MODES[saved].from_pretrained(folder, model=model, allow_other_base=allow_other_base)

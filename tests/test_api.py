@@ -177,6 +177,10 @@ def test_a_result_that_was_never_asked_for_is_unknown(server: Live, path: str) -
         404,
         "event: expected the id that a call was answered with",
     )
+    started = server.post("classify", text=TEXT, mode="few-shot").json()
+    once = f"{server.address}/gradio_api/call/classify/{started['event_id']}"
+    assert "event: complete" in httpx.get(once, timeout=60).text
+    assert httpx.get(once).status_code == 404  # a result is given once
     nowhere = httpx.post(f"{server.address}/gradio_api/call/v2/nothing", json={"text": TEXT})
     assert nowhere.status_code == 404 and "/gradio_api/info" in nowhere.json()["error"]
 

@@ -418,7 +418,7 @@ def test_classify_counts_texts_over_all_parts() -> None:
     texts = ["x"] * 257 + ["a\nlong " * 50, ("first", "second")]
     place = "a long a long a long a long a long a lon"
     assert _placed("text 2: too long, 9 tokens", 256, texts) == f"text 258 ({place}…): too long, 9 tokens"
-    assert _placed("text 3: too long", 256, texts) == "text 259 (first…): too long"
+    assert _placed("text 3: too long", 256, texts) == "text 259 (first): too long"
 
 
 def test_classify_few_shot_takes_examples_from_train_only(
@@ -445,12 +445,27 @@ def test_classify_uses_what_ships_with_a_packaged_task(call: Call, fake: FakeMod
     assert learned == shipped.provenance()["learned"]
     assert learned["calibration"] == "prior"
     assert len(fake.calls) == 1
+    named = call("classify", "--adapter", "support", "--mode", mode, "--json", "my parcel")
+    assert json.loads(named.stdout)["classifier"]["learned"] == learned
+    ignored = call(*words, *(["--seed", "3", "--selection", "random"] if mode == "zero-shot" else []))
+    assert json.loads(ignored.stdout)["classifier"]["learned"] == learned
     # With options of one's own it is fitted afresh, on the same rows.
     own = call(*words, "--template", "question")
     learned = json.loads(own.stdout)["classifier"]["learned"]
     assert learned["calibration"] == ("prior" if mode == "zero-shot" else "none")
     assert ("--selection auto is slower and may be better" in own.stderr) == (mode == "few-shot")
     assert NOTE not in own.stderr
+
+
+def test_classify_pairs_does_not_learn_from_texts_that_are_none(
+    call: Call, fake: FakeModel, tmp_path: Path
+) -> None:
+    source = tmp_path / "pairs.csv"
+    source.write_text("text,pair\nmy parcel,where is it\n", encoding="utf-8")
+    options = ["classify", "--task", "support", "--template", "pair", "--file", source, "--json"]
+    result = call(*options)
+    assert result.exit_code == 0 and result.stderr.endswith(NOTE)
+    assert json.loads(result.stdout)["classifier"]["learned"]["calibration"] == "none"
 
 
 def test_classify_with_a_prior_from_unlabelled_texts(call: Call, fake: FakeModel, tmp_path: Path) -> None:
@@ -579,7 +594,7 @@ def test_train_evaluate_and_classify_with_what_was_saved(
     figures = json.loads(whole.stdout)["results"][0]["metrics"]
     table = call("evaluate", saved, "--data", folder / "test.csv", "--all-rows", *base).stdout
     assert "\n18 rows, 3 labels; " in table and "McNemar" not in table
-    assert "All rows were scored; figures are too good by those that the classifier learned from." in table
+    assert "All rows were scored: if the classifier learned from some, figures are too good." in table
     assert (
         figures == json.loads((report / "report.json").read_text(encoding="utf-8"))["results"][0]["metrics"]
     )
@@ -592,7 +607,8 @@ def test_train_evaluate_and_classify_with_what_was_saved(
     assert "with --model" in failed(call("classify", "--adapter", saved, "x"))
     # The adapter that ships with a packaged task is the default of its lora mode.
     saved_copy = shutil.copytree(saved, tmp_path / "shipped")
-    monkeypatch.setattr("promptclf.cli.common.packaged_classifier", lambda *_: saved_copy)
+    found = {("support", "lora"): saved_copy}
+    monkeypatch.setattr("promptclf.cli.common.packaged_classifier", lambda *wanted: found[wanted])
     shipped = call("classify", "--task", "support", "--mode", "lora", *base, "--json", "my parcel")
     assert json.loads(shipped.stdout)["predictions"] == json.loads(classified.stdout)["predictions"]
     (saved / "adapter_config.json").write_text("{}", encoding="utf-8")

@@ -301,6 +301,24 @@ def test_shortened_examples_of_a_real_tokenizer_fit(task: Task, tiny_qwen3: Path
     assert classifier.prompt(text).text.count("Text 1: one") >= 4
 
 
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_another_template_shows_the_same_examples(dataset: Dataset, selection: str) -> None:
+    fitted = make(FakeModel(), dataset.task, selection=selection, calibration="prior")
+    fitted.fit(*split(dataset, "train"))
+    template = PromptTemplate.load("question")
+    other = fitted.with_template(template)
+    [shown], [again] = fitted.selector_.choose(["my parcel"]), other.selector_.choose(["my parcel"])
+    assert shown == again and len(shown) > 2
+    assert other.prompt("my parcel") == template.render(dataset.task, "my parcel", None, shown)
+    assert other.calibration_ == "none" and fitted.calibration_ == "prior"
+    assert fitted.template_ != template
+    # Examples that a template makes longer stay within the budget.
+    long = PromptTemplate.from_dict({**template.to_dict(), "user": "{text}" + " word" * 60})
+    few = fitted.with_template(long)
+    assert 0 < len(few.selector_.choose(["my parcel"])[0]) < len(shown)
+    assert few._count_costs(few.examples_) == few._costs
+
+
 def test_without_room_for_any_example_there_is_no_few_shot(dataset: Dataset) -> None:
     for budget in (0, 1, 3):
         classifier = make(FakeModel(), dataset.task, max_demo_tokens=budget)

@@ -70,6 +70,52 @@ def test_logits_are_the_models_own(module: Any) -> None:
     assert module.base_model is body
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_wanted_logits_are_not_rounded(module: Any, kind: torch.dtype) -> None:
+    module.to(kind)
+    states = (3 * torch.randn(4, 32)).to(kind)
+    columns = torch.tensor([5, 7, 96])
+    head, layer = Head(module), module.get_output_embeddings()
+    rounded, found = head(states), head(states, columns)
+    assert module.get_output_embeddings() is layer
+    module.float()
+    expected = Head(module)(states.float())
+    torch.testing.assert_close(found[:, columns], expected[:, columns], atol=1e-5, rtol=1e-5)
+    assert (rounded - expected)[:, columns].abs().max() > 1e-4
+    others = [column for column in range(97) if column not in columns]
+    torch.testing.assert_close(found[:, others], rounded[:, others], atol=0.05, rtol=0.02)
+
+
+def test_the_output_layer_is_back_after_an_error(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module.bfloat16()
+    head, layer = Head(module), module.get_output_embeddings()
+    head(torch.ones(1, 32, dtype=torch.bfloat16))
+    with pytest.raises(IndexError):
+        head(torch.ones(1, 32, dtype=torch.bfloat16), torch.tensor([97]))
+    assert module.get_output_embeddings() is layer
+
+
+def test_a_bias_counts() -> None:
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(**SHAPE | GPT)).eval()
+    model.lm_head = torch.nn.Linear(32, 97, bias=True)
+    model.bfloat16()
+    states, columns = torch.randn(3, 32).bfloat16(), torch.tensor([1, 2])
+    found = Head(model)(states, columns)[:, columns]
+    torch.testing.assert_close(found, Head(model.float())(states.float())[:, columns], atol=1e-5, rtol=1e-5)
+
+
+def test_labels_do_not_tie_in_half_precision() -> None:
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(**SHAPE | GPT)).eval()
+    answers = [[token] for token in range(3, 97)]
+    with torch.no_grad():
+        model.lm_head.weight.mul_(5)
+    engine = ScoringEngine(model.bfloat16(), pad_id=0, path="padded")
+    assert any(len(set(row)) < len(row) for row in engine.score_plainly(PROMPTS, answers))
+    assert all(len(set(row)) == len(row) for row in engine.score(PROMPTS, answers))
+
+
 def test_scores_are_those_of_plain_passes_without_falling_back(module: Any) -> None:
     engine = ScoringEngine(module, pad_id=0)
     found, expected = engine.score(PROMPTS, ENDS), engine.score_plainly(PROMPTS, ENDS)

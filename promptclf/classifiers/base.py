@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -261,14 +260,6 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
             return whole, False
         kept = longest_fitting(first, second, lambda *t: self.model_.count_tokens([render(*t)])[0] <= limit)
         return render(*kept), kept != (first, second)
-
-    def with_template(self: Self, template: PromptTemplate) -> Self:
-        """The fitted classifier with another template: what else was learned stays, but no calibration."""
-        check_is_fitted(self, "classes_")
-        other = copy(self)
-        other.template_ = template
-        other._set_calibration("none", None, 1.0)
-        return other
 
     # ---- where a result comes from ------------------------------------------------------------
 

@@ -13,12 +13,14 @@ import json
 import logging
 import random
 from collections.abc import Collection, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from promptclf.classifiers import calibrate
 from promptclf.classifiers.base import PromptClassifier, Text, check_labelled, spread
@@ -138,6 +140,22 @@ class FewShotClassifier(PromptClassifier):
                     "prior", calibrate.label_prior(self._score_pool(calibrate.PRIOR_TEXTS)), 1.0
                 )
         return self
+
+    def with_template(self, template: PromptTemplate) -> FewShotClassifier:
+        """The fitted classifier with another template: it shows the same examples, and is not calibrated."""
+        check_is_fitted(self, "classes_")
+        other = copy(self)
+        other.template = other.template_ = template
+        other._set_calibration("none", None, 1.0)
+        # What a template adds to an example is the same for all of them.
+        more = other._count_costs(self.examples_[:1])[0] - self._count_costs(self.examples_[:1])[0]
+        other._costs = [cost + more for cost in self._costs]
+        if self.selection_ == "random":
+            other.selector_ = other._selector("random", range(len(self.examples_)))
+        else:
+            other.selector_ = copy(self.selector_)
+            other.selector_.costs = other._costs  # type: ignore[attr-defined]
+        return other
 
     # ---- choosing -----------------------------------------------------------------------------
 

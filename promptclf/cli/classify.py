@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from promptclf.classifiers.base import PromptClassifier, Text
 
 PART = 256  # texts between two steps of the progress bar
-SHOWN, BEGINNING = 100, 40  # characters of a text beside its answer, and in a message; files hold it whole
+SHOWN, BEGINNING = 100, 40  # characters of a text beside its answer on a terminal, and in a message
 
 
 def run(
@@ -50,7 +50,7 @@ def run(
         typer.Option(
             "--adapter",
             metavar="DIR",
-            help="A saved classifier; default for lora: the one packaged with the task.",
+            help="A saved classifier; default: what comes with the task, unless options ask for another.",
         ),
     ] = None,
     model: common.Model = None,
@@ -65,8 +65,8 @@ def run(
         typer.Option(
             "--selection",
             metavar="NAME",
-            help="How few-shot picks examples: tfidf (the default but for packaged tasks), embedding, random,"
-            " or auto: the best of all by cross-validation, which takes a while.",
+            help="How few-shot picks examples: tfidf, embedding, random, or auto: the best of all by"
+            " cross-validation, which takes a while. Default: those packaged with the task, else tfidf.",
         ),
     ] = None,
     data: Annotated[
@@ -99,11 +99,14 @@ def run(
     Example: promptclf classify --task support --mode lora --file mails.csv --out out.csv
     """
     check_out(out, file, data, task)
-    common.check_mode(mode or "zero-shot")
+    chosen_mode = common.check_mode(mode or "zero-shot")
     inputs = read_inputs(texts, file, columns)
-    chosen_mode = mode or "zero-shot"
-    ours = (labels, template, calibration, data, selection, seed or None)
-    saved = adapter or common.shipped(task, chosen_mode, ours, model, quantization)
+    pairs = isinstance(inputs.texts[0], tuple)
+    # What asks for another classifier than the one that comes with a packaged task.
+    asked: list[object] = [labels, template, calibration, data, pairs or None]
+    if chosen_mode == "few-shot":
+        asked += [selection, seed or None]
+    saved = adapter or common.shipped(task, chosen_mode, asked, model, quantization)
     if saved:
         own = {"--labels": labels, "--template": template, "--calibration": calibration, "--data": data}
         if adapter:
@@ -112,14 +115,17 @@ def run(
             raise PromptClfError(f"{brought[0]}: a saved classifier has its own; leave it out")
         common.check_saved_mode(saved, mode)
         classifier = common.open_classifier(
-            saved, model, quantization, allow_other_base=allow_other_base, truncate=truncate
+            saved, model, quantization, mode=mode, allow_other_base=allow_other_base, truncate=truncate
         )
     else:
         to_learn = data_columns if file else data_columns or columns
-        chosen, rows = _task(task, labels, data, to_learn, chosen_mode, calibration)
+        learns = chosen_mode == "few-shot" or calibration in (None, "auto", "prior")
+        if data is None and learns and not pairs and task in packaged_tasks():
+            data = task
+        chosen, rows = _task(task, labels, data, to_learn, mode)
         options = {"calibration": calibration, "truncate": truncate, "selection": selection, "seed": seed}
         base = (model, quantization)
-        template = template or default_template(chosen, any(isinstance(t, tuple) for t in inputs.texts[:1]))
+        template = template or default_template(chosen, pairs)
         classifier = _fitted(chosen, rows, chosen_mode, base, template, options)
     predictions = classify_all(classifier, inputs.texts)
     if out:
@@ -158,19 +164,13 @@ def _placed(message: str, start: int, texts: Sequence[Text]) -> str:
     def place(match: re.Match[str]) -> str:
         index = int(match[1]) + start
         text = texts[index - 1]
-        begin = one_line(text if isinstance(text, str) else text[0])[:BEGINNING]
-        return f"text {index} ({begin}…)"
+        return f"text {index} ({_cut(one_line(text if isinstance(text, str) else text[0]), BEGINNING)})"
 
     return re.sub(r"^text (\d+)", place, message)
 
 
 def _task(
-    task: str | None,
-    labels: str | None,
-    data: str | None,
-    columns: str | None,
-    mode: str,
-    calibration: str | None,
+    task: str | None, labels: str | None, data: str | None, columns: str | None, mode: str | None
 ) -> tuple[Task, list[Any]]:
     """What to decide, and the examples to learn from."""
     if task and labels:
@@ -178,9 +178,6 @@ def _task(
     chosen = Task.load(task) if task else None
     if labels:
         chosen = Task(name="labels", labels=tuple(common.split_list(labels)))
-    learns = mode == "few-shot" or calibration in (None, "auto", "prior")
-    if data is None and learns and task in packaged_tasks():
-        data = task
     rows: list[Any] = []
     if data:
         if mode == "few-shot" or chosen is None or not Path(data).is_file():
@@ -237,6 +234,8 @@ def _fitted(
             "not calibrated: labels that the model prefers by itself come up too often; --data with at least"
             f" {MIN_PRIOR_TEXTS} texts mends that"
         )
+    elif options["calibration"] in ("auto", "prior") and wanted["calibration"] is None:
+        say("learning from the texts which labels the model prefers by itself")
     texts = [e.text if e.pair is None else (e.text, e.pair) for e in rows]
     classifier = MODES[mode](task, template=template, **options)
     classifier.check_options()
@@ -244,10 +243,13 @@ def _fitted(
     return classifier.fit(texts, [e.label for e in rows])
 
 
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
 def _show(predictions: Sequence[Prediction]) -> None:
     width = max(len(p.label) for p in predictions)
     for p in predictions:
         cut = " (shortened)" if p.truncated else ""
-        text = one_line(p.text)
-        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+        shown = _cut(one_line(p.text), SHOWN) if sys.stdout.isatty() else one_line(p.text)
         emit(f"{p.probabilities[p.label]:6.1%}  {p.label:<{width}}  {shown}{cut}")

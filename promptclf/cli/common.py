@@ -175,6 +175,7 @@ def open_classifier(
     model: str | None,
     quantization: Quantization | None,
     *,
+    mode: str | None = None,
     allow_other_base: bool = False,
     truncate: bool = False,
 ) -> PromptClassifier:
@@ -186,7 +187,7 @@ def open_classifier(
 
     base: Any = None
     if model or quantization:
-        saved = verify(local_folder(path))["base_model"]
+        saved = verify(local_folder(path, mode=mode or "lora"))["base_model"]
         if model is None and saved["source"] == "folder":
             raise PromptClfError(
                 f"{path} was fitted on a model in a folder ({saved['name']}); name that folder with --model"
@@ -196,7 +197,7 @@ def open_classifier(
             quantization=quantization or saved["requested_quantization"],
             revision=saved["revision"] if model is None and saved["source"] == "hub" else None,
         )
-    classifier = load_classifier(path, model=base, allow_other_base=allow_other_base)
+    classifier = load_classifier(path, mode=mode or "lora", model=base, allow_other_base=allow_other_base)
     classifier.truncate = truncate
     return classifier
 
@@ -205,7 +206,7 @@ def check_saved_mode(path: str | Path, mode: str | None) -> None:
     """Refuse a saved classifier of another mode, before its model is loaded."""
     from promptclf.classifiers.persistence import local_folder, read_config
 
-    saved = read_config(local_folder(path))["mode"]
+    saved = read_config(local_folder(path, mode=mode or "lora"))["mode"]
     if mode not in (None, saved):
         raise PromptClfError(f"--mode: {path} holds a {saved} classifier, got {mode!r}")
 
@@ -213,13 +214,13 @@ def check_saved_mode(path: str | Path, mode: str | None) -> None:
 def shipped(
     task: str | None,
     mode: str,
-    own: Iterable[object],
+    asked: Iterable[object],
     model: str | None,
     quantization: Quantization | None = None,
 ) -> Path | None:
-    """A packaged task's fitted classifier, unless options of one's own (not None) ask for another."""
+    """A packaged task's fitted classifier, unless an option (not None) asks for another."""
     other = model not in (None, "embedded") or quantization not in (None, "none")
-    if mode != "lora" and (other or any(value is not None for value in own)):
+    if mode != "lora" and (other or any(value is not None for value in asked)):
         return None
     return packaged_classifier(task, mode)
 

@@ -81,8 +81,8 @@ def show(
 
         used = PromptTemplate.from_dict(read_config(adapter)["template"])  # type: ignore[assignment]
     asked = text if pair is None else (text, pair)
-    own = (data, template, selection, seed or None)
-    shipped = common.shipped(task, mode, own, model) if mode == "few-shot" else None
+    others = (data, template, selection, seed or None)
+    shipped = common.shipped(task, mode, others, model) if mode == "few-shot" else None
     rows = []
     if mode == "few-shot" and shipped is None:
         rows = common.load_source(data or task, columns).splits["train"]

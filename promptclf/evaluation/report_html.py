@@ -99,7 +99,7 @@ def page(report: Report) -> str:
 
 
 def _header(report: Report) -> str:
-    facts = [f"{report.rows:,} {'test ' * report_text.is_split(report)}rows"]
+    facts = [report_text.scored(report)]
     split = report.dataset.get("rows", {})
     facts += [f"{split[name]:,} {name} rows" for name in ("train", "validation") if name in split]
     facts += [f"{len(report.labels)} labels"]

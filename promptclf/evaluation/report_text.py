@@ -85,7 +85,7 @@ def cells(result: Result, shown: Sequence[str]) -> list[str]:
 def caption(report: Report) -> str:
     """What was scored, what the brackets mean, and what computed."""
     parts = [
-        f"{report.rows:,} {'test ' * is_split(report)}rows, {len(report.labels)} labels",
+        f"{scored(report)}, {len(report.labels)} labels",
         f"in brackets 95 % paired bootstrap intervals ({report.resamples:,} resamples, seed {report.seed})",
     ]
     if report.comparisons:
@@ -93,6 +93,11 @@ def caption(report: Report) -> str:
     if found := models(report):
         parts.append(f"model: {' and '.join(found)}")
     return "; ".join(parts)
+
+
+def scored(report: Report) -> str:
+    """How many rows were scored, and of what kind."""
+    return f"{report.rows:,} test rows" if is_split(report) else f"{report.rows:,} rows"
 
 
 def is_split(report: Report) -> bool:
@@ -117,7 +122,7 @@ def notes(report: Report) -> list[str]:
         unknown = ", ".join(map(repr, report.unseen_labels))
         found.append(f"No classifier knows {unknown}: test rows with such a label count as wrong.")
     if not is_split(report):
-        found.append("All rows were scored; figures are too good by those that the classifier learned from.")
+        found.append("All rows were scored: if the classifier learned from some, figures are too good.")
     for average in report.averages:
         found.append(
             f"{average.name}: figures are means, the interval resamples test rows for these very seeds; "

@@ -197,7 +197,7 @@ class Ready:
         return (chosen, folder) if folder.is_dir() else None
 
     def _fit_zero_shot(self, source: Source) -> PromptClassifier:
-        """The label prior takes hundreds of texts to estimate; that of a packaged task is kept."""
+        """The label prior takes hundreds of texts to estimate; if none ships, a packaged task's is kept."""
         if shipped := self._shipped(source, "zero-shot"):
             return shipped
         data, model = self.dataset(source), self._model()
@@ -232,14 +232,14 @@ class Ready:
         return classifier.fit([example_text(e) for e in data.train], [e.label for e in data.train])
 
     def _shipped(self, source: Source, mode: str) -> PromptClassifier | None:
-        """What comes with a packaged task, if it was fitted with this very model."""
+        """What comes with a packaged task, if it was fitted with this model."""
         folder, model = packaged_classifier(source.name, mode), self._model()
         if folder is None:
             return None
-        fitted, now = read_config(folder)["base_model"], model.info.to_dict()
-        if any(fitted[key] != now[key] for key in ("revision", "quantization")):
+        fitted, now, original = read_config(folder)["base_model"], model.info, self._has_original()
+        if now.quantization != fitted["quantization"] or not (original or now.revision == fitted["revision"]):
             return None
-        classifier = load_classifier(folder, model=model)
+        classifier = load_classifier(folder, model=model, allow_other_base=original)
         classifier.truncate = True
         return classifier
 
@@ -247,13 +247,15 @@ class Ready:
         found = self._adapter(source)
         if found is None:
             raise DataError(f"mode: LoRA has no adapter for {source.name!r:.60}; use another mode")
-        info = self._model().info
-        original = info.source == "hub" and info.name == HUB_ID  # of the embedded model: a Space has it
-        classifier = load_classifier(
-            found[1], model=self._model(), allow_other_base=original and found[0] is None
-        )
+        other = self._has_original() and found[0] is None
+        classifier = load_classifier(found[1], model=self._model(), allow_other_base=other)
         classifier.truncate = True
         return classifier
+
+    def _has_original(self) -> bool:
+        """Whether the model is what the embedded one was made of: a Space has it."""
+        info = self._model().info
+        return info.source == "hub" and info.name == HUB_ID
 
 
 @cache

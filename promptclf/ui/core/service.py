@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, cast
 
 from promptclf.classifiers.base import PromptClassifier
+from promptclf.classifiers.few_shot import FewShotClassifier
 from promptclf.classifiers.zero_shot import ZeroShotClassifier
 from promptclf.errors import DataError, PromptClfError
 from promptclf.jobs.store import Store
@@ -335,7 +336,7 @@ class Service:
         if reason := self.unavailable(mode, question.source):
             raise DataError(f"mode: {reason}")
         if mode == "few-shot" and question.source is not None:
-            return self.ready.classifier(question.source, mode).with_template(template)
+            return cast(FewShotClassifier, self._classifier(question, mode)).with_template(template)
         # An adapter sees the bare prompt of zero-shot.
         return ZeroShotClassifier(
             question.task, self.model, template, calibration="none", truncate=True

@@ -9,7 +9,7 @@ import gradio as gr
 
 from promptclf.errors import PromptClfError
 from promptclf.schema import MAX_CHARS
-from promptclf.task import Task
+from promptclf.task import Task, packaged_classifier
 from promptclf.ui.core.ready import Source
 from promptclf.ui.core.service import Service
 from promptclf.ui.core.visitor import owner_or_none
@@ -105,7 +105,8 @@ def waiting(service: Service, mode: str, source: Source | None, language: Langua
     """What to say while an answer is under way."""
     if service.is_ready(mode, source):
         return say(language, "card_reading")
-    return say(language, "card_preparing_long" if mode == "zero-shot" else "card_preparing")
+    learns = mode == "zero-shot" and not (source and packaged_classifier(source.name, mode))
+    return say(language, "card_preparing_long" if learns else "card_preparing")
 
 
 def trouble(error: Exception, language: Language) -> str:

@@ -11,7 +11,13 @@ import gradio as gr
 import yaml
 
 from promptclf.errors import PromptClfError, TemplateError
-from promptclf.prompt import DEFAULT_TEMPLATE, PLACEHOLDERS, PromptTemplate, packaged_templates
+from promptclf.prompt import (
+    DEFAULT_TEMPLATE,
+    PLACEHOLDERS,
+    PromptTemplate,
+    default_template,
+    packaged_templates,
+)
 from promptclf.task import Task, packaged_tasks
 from promptclf.ui.core.ready import Source
 from promptclf.ui.core.visitor import owner_or_none
@@ -118,10 +124,9 @@ class Prompts:
 
     def _template_of(self, task: str, token: Any) -> str:
         try:
-            name = self.service.ready.task(Source(task, owner_or_none(token))).template
+            return default_template(self.service.ready.task(Source(task, owner_or_none(token))))
         except PromptClfError:  # labels of one's own
-            name = None
-        return name if name in packaged_templates() else DEFAULT_TEMPLATE
+            return DEFAULT_TEMPLATE
 
 
 def prompts_tab(context: Context) -> None:

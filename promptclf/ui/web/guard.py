@@ -77,17 +77,15 @@ class KnownEvents:
 
 
 def _is_known(queue: Any, event_id: str) -> bool:
-    pending = queue.pending_event_ids_session.values()
-    return (
-        event_id in queue.event_ids_to_events
-        or event_id in queue.pending_messages_per_session
-        or any(event_id in ids for ids in pending)
-    )
+    """Whether an event is under way, or has ended and its result was not fetched."""
+    pending = queue.pending_event_ids_session
+    session = next((session for session, ids in pending.items() if event_id in ids), None)
+    return session in queue.pending_messages_per_session
 
 
 async def unknown_endpoint(request: Request, error: Exception) -> Response:
     """404 for a call by named arguments of an endpoint that there is not. To be registered for KeyError."""
-    if _NAMED not in request.url.path:
+    if _NAMED not in request.url.path or error.args != (f"/{request.path_params.get('api_name')}",):
         raise error
     return JSONResponse({"error": "expected one of the endpoints in /gradio_api/info"}, status_code=404)
 
