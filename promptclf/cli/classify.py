@@ -101,7 +101,7 @@ def run(
     check_out(out, file, data, task)
     chosen_mode = common.check_mode(mode or "zero-shot")
     inputs = read_inputs(texts, file, columns)
-    pairs = isinstance(inputs.texts[0], tuple)
+    pairs = any(isinstance(text, tuple) for text in inputs.texts[:1])
     # What asks for another classifier than the one that comes with a packaged task.
     asked: list[object] = [labels, template, calibration, data, pairs or None]
     if chosen_mode == "few-shot":
