@@ -2,6 +2,7 @@
 # make test   installs what the tests need and runs them all, offline
 # make lint   style, types and layers
 # make bench  installs what promptclf is compared with into an environment of its own, and compares speed
+# make space-test     the Space as the Hub runs it, in an environment of its own, which pip fills from its index
 # make browser-test   the web app in Chromium, which must be there: apt-get install chromium fonts-noto-cjk
 
 PYTHON ?= python3
@@ -24,7 +25,7 @@ BENCH_PIP_INSTALL := $(BENCH_VENV)/bin/python -m pip install --disable-pip-versi
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install install-dev test browser-test bench bench-full lint format clean
+.PHONY: help demo install install-dev test space-test browser-test bench bench-full lint format clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 19
@@ -38,6 +39,9 @@ install-dev: $(VENV)/.installed-dev ## the same, and what tests and lint need
 
 test: install-dev ## run all tests, offline
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+space-test: install-dev ## the Space as the Hub runs it, in an environment of its own; needs a package index
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m network
 
 bench: $(BENCH_VENV)/.installed ## compare speed and memory with what people use today, in 15 minutes
 	PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks.speed

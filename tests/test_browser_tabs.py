@@ -192,7 +192,9 @@ def test_data_from_a_file_to_a_comparison(visit: Visit, dogs_and_cats: str) -> N
     visit.reload()
     visit.tab("evaluate")
     report = tab.locator("#pc-evaluate-view")
-    expect(report.locator("h2")).to_contain_text("Equally often right: Zero-shot, TF-IDF + SVM", timeout=240_000)
+    expect(report.locator("h2")).to_contain_text(
+        "Equally often right: Zero-shot, TF-IDF + SVM", timeout=240_000
+    )
     expect(report.locator("table").first).to_contain_text("TF-IDF + SVM")
     expect(report.get_by_role("img", name="Confusion matrix").first).to_be_attached()
     with page.expect_download() as download:

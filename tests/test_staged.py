@@ -35,7 +35,7 @@ from promptclf.lm.precision import KINDS
 from promptclf.ui.core.zerogpu import LONGEST, SHORTEST
 from staging import make_checkout
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.network]
 
 TORCH = metadata.version("torch").partition("+")[0]
 SPACES = "spaces==0.51.3"  # of the Hub; zero_gpu.py reaches into it

@@ -23,9 +23,9 @@ from accelerate.utils import DataLoaderConfiguration
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
-from transformers import get_linear_schedule_with_warmup
 
 from promptclf.errors import TrainingError, TrainingStop
+from promptclf.lm.light import prepare_peft
 from promptclf.lm.model import HFModel
 from promptclf.settings import TrainConfig
 from promptclf.training.answer_loss import AnswerLoss, Batch, Row, collate, packs
@@ -193,9 +193,7 @@ class _Run:
         with model.lock, model.adapters.using(adapter):
             self.parameters = model.adapters.parameters(adapter)
             optimizer = make_optimizer(config, self.parameters)
-            schedule = get_linear_schedule_with_warmup(
-                optimizer, round(config.warmup * self.steps), self.steps
-            )
+            schedule = make_schedule(config, optimizer, self.steps)
             prepared = self.accelerator.prepare(AnswerLoss(model.module), optimizer, loader, schedule)
         self.loss, self.optimizer, self.loader, self.schedule = prepared
         self.step = self.epoch = self.batches = 0
@@ -353,6 +351,14 @@ def make_optimizer(config: TrainConfig, parameters: Sequence[Tensor]) -> torch.o
         except Exception as error:  # bitsandbytes fails in its own way on each device
             logger.warning("8-bit AdamW does not run here (%s); using AdamW", str(error)[:200])
     return torch.optim.AdamW(parameters, **settings)
+
+
+def make_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps: int) -> Any:
+    """The learning rate over all steps: up in the warm-up, then down to nothing."""
+    prepare_peft()  # with the next import comes PEFT
+    from transformers import get_linear_schedule_with_warmup
+
+    return get_linear_schedule_with_warmup(optimizer, round(config.warmup * steps), steps)
 
 
 def _try_step(parameters: Sequence[Tensor], optimizer: Any) -> None:
