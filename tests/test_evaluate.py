@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,13 +49,13 @@ class InPlace:
         pass
 
 
-@pytest.fixture
-def in_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Comparisons start no processes, until this is undone."""
-    with monkeypatch.context() as patch:
+@contextmanager
+def in_place() -> Iterator[None]:
+    """Within it, comparisons start no processes."""
+    with pytest.MonkeyPatch.context() as patch:
         started = SimpleNamespace(Popen=InPlace, PIPE=subprocess.PIPE)
         patch.setattr("promptclf.evaluation.compare.subprocess", started)
-        yield patch
+        yield
 
 
 QUICK: dict[str, Any] = {"epochs": 1, "min_steps": 1, "rank": 2}
@@ -144,10 +144,10 @@ def test_a_run_is_known_by_what_it_depends_on(dataset: Dataset) -> None:
     assert run.key(dataset) != run.key(dataset.limit(rows=9))
 
 
-@pytest.mark.usefixtures("in_place")
 def test_seeds_templates_and_quantisations_are_variants(small: Dataset, tiny_llama: Path) -> None:
     options: dict[str, Any] = {"templates": ["sentiment"], "quantizations": ["none", "nf4"], "seeds": 2}
-    report = run_comparison(small, modes=["few-shot"], model=str(tiny_llama), **options)
+    with in_place():
+        report = run_comparison(small, modes=["few-shot"], model=str(tiny_llama), **options)
     assert [r.name for r in report.results] == ["few-shot, seed 0", "TF-IDF + SVM"]
     assert [r.name for r in report.variants] == [
         "few-shot, seed 1",
@@ -175,15 +175,15 @@ def test_seeds_templates_and_quantisations_are_variants(small: Dataset, tiny_lla
 
 
 def test_a_comparison_that_is_stopped_in_mid_training_goes_on(
-    small: Dataset, tiny_llama: Path, tmp_path: Path, in_place: pytest.MonkeyPatch
+    small: Dataset, tiny_llama: Path, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {
         "modes": ["lora"],
         "model": str(tiny_llama),
         "config": {"epochs": 4, "rank": 2, "save_steps": 1, "batch_size": 4},
     }
-    whole = run_comparison(small, out=tmp_path / "whole", **options)
-    in_place.undo()
+    with in_place():
+        whole = run_comparison(small, out=tmp_path / "whole", **options)
     steps: list[int] = []
 
     def stop(event: dict[str, Any]) -> None:
@@ -196,24 +196,25 @@ def test_a_comparison_that_is_stopped_in_mid_training_goes_on(
         run_comparison(small, out=tmp_path / "out", progress=stop, **options)
     assert list((tmp_path / "out" / "runs").glob("lora-*.checkpoints/checkpoint-*"))
     events: list[dict[str, Any]] = []
-    report = run_comparison(small, out=tmp_path / "out", progress=events.append, **options)
+    with in_place():
+        report = run_comparison(small, out=tmp_path / "out", progress=events.append, **options)
     first = next(event["step"] for event in events if event["event"] == "step")
     assert first > 1
     assert report.results[0].metrics == pytest.approx(whole.results[0].metrics)  # of another process
     assert not list((tmp_path / "out" / "runs").glob("*.checkpoints"))
 
 
-@pytest.mark.usefixtures("in_place")
 def test_other_weights_under_the_same_name_are_another_run(
     small: Dataset, tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
     options: dict[str, Any] = {"modes": ["zero-shot"], "model": str(folder), "out": tmp_path / "out"}
     shutil.copytree(tiny_folders["llama"], folder)
-    one = run_comparison(small, **options)
-    shutil.rmtree(folder)
-    shutil.copytree(tiny_folders["gpt2"], folder)
-    other = run_comparison(small, **options)
+    with in_place():
+        one = run_comparison(small, **options)
+        shutil.rmtree(folder)
+        shutil.copytree(tiny_folders["gpt2"], folder)
+        other = run_comparison(small, **options)
     assert one.results[0].metrics["log_loss"] != other.results[0].metrics["log_loss"]
     assert one.results[0].provenance["model"]["revision"] == model_revision(str(tiny_folders["llama"]))
     assert other.results[0].provenance["model"]["revision"] == model_revision(str(folder))
