@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import shutil
-import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,44 +15,16 @@ import pytest
 from numpy.typing import NDArray
 
 from fakes import FakeModel
+from in_place import in_place
 from promptclf.classifiers.baselines import TfidfSvmClassifier
 from promptclf.classifiers.few_shot import FewShotClassifier
 from promptclf.classifiers.zero_shot import ZeroShotClassifier
 from promptclf.data.dataset import Dataset
 from promptclf.errors import DataError, ModelError
 from promptclf.evaluation.compare import compare, run_comparison
-from promptclf.evaluation.measure import Run, main, measure
+from promptclf.evaluation.measure import Run, measure
 from promptclf.evaluation.report import Report
 from promptclf.lm.loading import model_revision
-
-
-class InPlace:
-    """What stands for a new process where none is needed: the same program, run to its end in this one."""
-
-    def __init__(self, command: Sequence[str], **_: Any) -> None:
-        printed = io.StringIO()
-        with redirect_stdout(printed):
-            self.returncode = main(*command[3:])
-        self.stdout = io.StringIO(printed.getvalue())
-
-    def __enter__(self) -> InPlace:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def kill(self) -> None:
-        pass
-
-
-@contextmanager
-def in_place() -> Iterator[None]:
-    """Within it, comparisons start no processes."""
-    with pytest.MonkeyPatch.context() as patch:
-        started = SimpleNamespace(Popen=InPlace, PIPE=subprocess.PIPE)
-        patch.setattr("promptclf.evaluation.compare.subprocess", started)
-        yield
-
 
 QUICK: dict[str, Any] = {"epochs": 1, "min_steps": 1, "rank": 2}
 

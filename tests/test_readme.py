@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from in_place import in_place
 from promptclf.cli import app
 from promptclf.lm.model import HFModel
 from promptclf.prompt import PromptTemplate
@@ -118,7 +119,8 @@ def test_commands(embedded: HFModel, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [shlex.split(line)[1] for line in lines] == ["doctor", "compare", "train", "classify"]
     for line in lines:
         arguments = shlex.split(line)[1:] + QUICKLY.get(shlex.split(line)[1], [])
-        result = CliRunner().invoke(app, arguments)
+        with in_place():
+            result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, (line, result.output)
     assert (tmp_path / "report" / "report.html").is_file()
     assert "label" in (tmp_path / "labelled.csv").read_text(encoding="utf-8").splitlines()[0]
