@@ -243,7 +243,7 @@ def test_the_app_mixes_up_no_labels() -> None:
 @pytest.mark.slow
 def test_together_is_what_one_by_one_is(embedded: HFModel) -> None:
     service = Service(embedded)
-    texts = [str(example_text(example)) for example in load_dataset("support").test[:10]]
+    texts = [str(example_text(example)) for example in load_dataset("support").test[:24]]
     labels = ["delivery status", "payment problem", "damaged item"]
 
     def ask(text: str) -> dict[str, float]:

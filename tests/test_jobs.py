@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from promptclf.data.dataset import Dataset
 from promptclf.errors import DataError, PromptClfError
@@ -25,7 +23,7 @@ from promptclf.evaluation.report import Report
 from promptclf.jobs import scheduler, worker
 from promptclf.jobs.jobs import Jobs
 from promptclf.jobs.store import Job, Store, new_token, owner_of
-from promptclf.jobs.worker import SAVE_STEPS, Stop, Stopped, train
+from promptclf.jobs.worker import SAVE_STEPS, Stop, Stopped
 from promptclf.modes import load_classifier
 from promptclf.task import Example
 from quick import TASK, rows
@@ -680,16 +678,17 @@ def test_a_training_that_is_killed_and_stopped_ends_as_if_it_had_not_been(
     data = store.add_dataset(ANN, desk())
     request = {"task": data.id, "rank": 4, "batch_size": 4, "epochs": 5}
     jobs = make(model=str(tiny_llama))
-    undisturbed = jobs.submit("train", request, ANN)
-    events: list[dict[str, Any]] = []
-    whole = train(undisturbed, store, events.append, Stop())  # in this process, which takes less time
-    expected = {event["step"]: event["loss"] for event in events if event["event"] == "step"}
-    assert list(expected) == list(range(1, whole["training"]["steps"] + 1))
-    weights = load_file(store.job_folder(undisturbed.id) / "adapter" / "adapter_model.safetensors")
-    jobs.cancel(undisturbed.id, ANN)
+    jobs.start()
+    whole = wait_over(store, jobs.submit("train", request, ANN))
+    assert whole.state == "done" and whole.result is not None, whole
+    assert set(whole.result["validation"]) == {"epoch", "macro_f1", "accuracy", "log_loss"}
+    assert whole.result["training"]["rows"] == 120 and whole.result["model"]["name"] == tiny_llama.name
+    told = [event["event"] for _, event in store.events(whole.id)]
+    assert told[0] == "begin" and {"step", "epoch"} < set(told)
+    expected = losses(store, whole)
+    assert [step for step, _ in expected] == list(range(1, whole.result["training"]["steps"] + 1))
 
     job = jobs.submit("train", request, ANN)
-    jobs.start()
     wait_event(store, job, "step", step=SAVE_STEPS + 3)
     pid = read(store, job).pid
     assert pid is not None
@@ -705,23 +704,19 @@ def test_a_training_that_is_killed_and_stopped_ends_as_if_it_had_not_been(
     again.start()
     again.resume(job.id, ANN)
     done = wait_over(store, job)
-    assert done.state == "done" and done.result is not None, done
-    assert set(done.result["validation"]) == {"epoch", "macro_f1", "accuracy", "log_loss"}
-    assert done.result["training"]["rows"] == 120 and done.result["model"]["name"] == tiny_llama.name
-    told = [event["event"] for _, event in store.events(job.id)]
-    assert told[0] == "begin" and {"step", "epoch"} < set(told)
+    assert done.state == "done", done
 
-    # Every step that was told, at whichever attempt, had one loss, that of the undisturbed training ...
+    # Every step that was told, at whichever attempt, had the loss of the undisturbed training ...
     found = losses(store, job)
-    assert len(set(found)) == len(expected)
-    assert dict(found) == pytest.approx(expected, rel=1e-3)
+    assert set(found) == set(expected)
     assert found[len(killed)][0] > killed[-1][0] - SAVE_STEPS  # ... and little was done again
     assert found[len(stopped)][0] == stopped[-1][0] + 1  # or nothing
-    folder = again.folder(job.id, ANN)
-    for name, values in load_file(folder / "adapter" / "adapter_model.safetensors").items():
-        torch.testing.assert_close(values, weights[name], rtol=0.016, atol=1e-3)  # of bfloat16
-    wait_for(lambda: {path.name for path in folder.iterdir()} == {"adapter", "log.txt"})
-    classifier = load_classifier(folder / "adapter", model=tiny_models["llama"])
+    folders = [again.folder(one.id, ANN) for one in (whole, job)]
+    weights = [(folder / "adapter" / "adapter_model.safetensors").read_bytes() for folder in folders]
+    assert weights[0] == weights[1]
+    for folder in folders:
+        wait_for(lambda folder=folder: {path.name for path in folder.iterdir()} == {"adapter", "log.txt"})
+    classifier = load_classifier(folders[1] / "adapter", model=tiny_models["llama"])
     assert set(classifier.predict(["Where is my parcel?"])) <= set(TASK.labels)
 
 
@@ -732,7 +727,7 @@ def test_a_comparison_that_is_killed_goes_on_after_its_finished_runs(
     data = store.add_dataset(ANN, dataset)
     jobs = make(model=str(tiny_llama))
     jobs.start()
-    request = {"task": data.id, "modes": ["zero-shot"], "test_rows": 9}
+    request = {"task": data.id, "modes": ["zero-shot", "few-shot"], "test_rows": 9}
     job = jobs.submit("evaluate", request, ANN)
     wait_event(store, job, "done")  # the baseline's
     wait_for(lambda: [event["event"] for _, event in store.events(job.id)].count("start") == 2)
@@ -750,7 +745,7 @@ def test_a_comparison_that_is_killed_goes_on_after_its_finished_runs(
     assert done.result is not None
     folder = jobs.folder(job.id, ANN)
     report = Report.from_dict(json.loads((folder / done.result["report"]).read_text()))
-    assert report.rows == 9 and [r.name for r in report.results] == ["zero-shot", "TF-IDF + SVM"]
+    assert report.rows == 9 and [r.name for r in report.results] == ["zero-shot", "few-shot", "TF-IDF + SVM"]
     names = {"log.txt", *done.result.values()}
     wait_for(lambda: {path.name for path in folder.iterdir()} == names)
 
