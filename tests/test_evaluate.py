@@ -68,6 +68,7 @@ def test_measure_tells_what_it_does(dataset: Dataset, fake_model: FakeModel) -> 
     json.dumps(found)
 
 
+@pytest.mark.slow
 def test_run_comparison_in_processes(small: Dataset, tiny_llama: Path, tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     options: dict[str, Any] = {"modes": ["lora"], "model": str(tiny_llama), "config": QUICK}
@@ -143,6 +144,7 @@ def test_seeds_templates_and_quantisations_are_variants(small: Dataset, tiny_lla
     assert Report.from_dict(json.loads(report.to_json())).averages == report.averages
 
 
+@pytest.mark.slow
 def test_a_comparison_that_is_stopped_in_mid_training_goes_on(
     small: Dataset, tiny_llama: Path, tmp_path: Path
 ) -> None:

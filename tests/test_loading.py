@@ -69,6 +69,7 @@ def test_no_bar_of_the_gguf_reader_is_seen(capfd: pytest.CaptureFixture[str]) ->
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_loading_scoring_and_training_say_nothing(tiny_llama: Path) -> None:
     """Nor do they import the compiler of torch, which takes two seconds."""
     done = subprocess.run(

@@ -97,6 +97,7 @@ def test_the_task_in_readme_is_valid() -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_example(embedded: HFModel, capsys: pytest.CaptureFixture[str]) -> None:
     code = re.search(r"<!-- example -->\n" + BLOCK.format("python"), README, re.DOTALL)
     assert code and len(code[1].splitlines()) <= 12
