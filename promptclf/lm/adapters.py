@@ -20,7 +20,9 @@ class AdapterSet:
     """The adapters attached to one module. The caller holds the model's lock.
 
     PEFT changes the module in place: its linear layers get a wrapper that adds the active adapter's
-    product. With adapters off the wrapper returns the plain layer's result, bit for bit.
+    product. With adapters off the wrapper returns the plain layer's result, bit for bit. PEFT's own switches
+    walk through all modules and set anew what each parameter learns, which takes as long as a short text; so
+    each wrapper's switch is set here.
 
     Parameters
     ----------
@@ -35,6 +37,7 @@ class AdapterSet:
         self._removed = removed
         self._discarded: list[str] = []
         self._peft: Any = None
+        self._wrappers: list[Any] = []
         self._active: str | None = None
 
     def add(self, config: Any) -> str:
@@ -52,8 +55,7 @@ class AdapterSet:
                 self._peft.add_adapter(name, config)
         self._module.requires_grad_(False)
         self._module.eval()  # the new adapter's dropout starts in training mode
-        self._active = name
-        self._switch(None)
+        self._rewire()
         return name
 
     def remove(self, name: str) -> None:
@@ -67,10 +69,7 @@ class AdapterSet:
         if not self._peft.peft_config:
             self._peft.unload()
             self._peft = None
-            self._active = None
-            return
-        self._active = "?"
-        self._switch(None)
+        self._rewire()
 
     def discard(self, name: str) -> None:
         """Have an adapter detached before the next use: safe at any moment and without the lock."""
@@ -86,6 +85,19 @@ class AdapterSet:
             yield
         finally:
             self._switch(None)
+
+    @contextmanager
+    def training(self, name: str) -> Iterator[None]:
+        """As `using`; meanwhile the adapter's parameters get gradients."""
+        with self.using(name):
+            parameters = self.parameters(name)
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+            try:
+                yield
+            finally:
+                for parameter in parameters:
+                    parameter.requires_grad_(False)
 
     def parameters(self, name: str) -> list[Tensor]:
         """The adapter's trainable parameters, in a fixed order."""
@@ -125,15 +137,21 @@ class AdapterSet:
         named = self._module.named_parameters()
         return {f"base_model.model.{key.replace(tag, '.')}": p for key, p in named if tag in key}
 
+    def _rewire(self) -> None:
+        """Find the wrappers, which PEFT has just changed, and switch them off."""
+        from peft.tuners.lora import LoraLayer
+
+        self._wrappers = [part for part in self._module.modules() if isinstance(part, LoraLayer)]
+        self._active = "unknown"
+        self._switch(None)
+
     def _switch(self, name: str | None) -> None:
-        if name == self._active or (self._peft is None and name is None):
+        if name == self._active:
             return
-        tuner = self._peft.base_model
-        if name is None:
-            tuner.disable_adapter_layers()
-        else:
-            tuner.set_adapter(name)
-            tuner.enable_adapter_layers()
+        for wrapper in self._wrappers:
+            wrapper._disable_adapters = name is None
+            if name is not None:
+                wrapper._active_adapter = [name]
         self._active = name
 
 

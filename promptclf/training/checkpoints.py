@@ -110,7 +110,7 @@ class Checkpoints:
         from safetensors.torch import load_file
 
         run = self.run
-        with run.model.lock, run.model.adapters.using(run.adapter):
+        with run.model.lock, run.model.adapters.training(run.adapter):
             run.accelerator.load_state(str(folder))
         progress = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
         run.step, run.epoch, run.batches = progress["step"], progress["epoch"], progress["batches"]

@@ -190,7 +190,7 @@ class _Run:
         per_epoch = len(sampler) // config.batch_size
         self.epochs = max(config.epochs, math.ceil(min_steps / per_epoch))
         self.steps, self.min_steps = self.epochs * per_epoch, min_steps
-        with model.lock, model.adapters.using(adapter):
+        with model.lock, model.adapters.training(adapter):
             self.parameters = model.adapters.parameters(adapter)
             optimizer = make_optimizer(config, self.parameters)
             schedule = make_schedule(config, optimizer, self.steps)
@@ -252,7 +252,7 @@ class _Run:
     def _step(self, batch: list[Batch]) -> float:
         """Learn from a part of a batch, as many tokens at once as fit, and return its part of the loss."""
         accelerator = self.accelerator
-        with self.model.lock, self.model.adapters.using(self.adapter), accelerator.accumulate(self.loss):
+        with self.model.lock, self.model.adapters.training(self.adapter), accelerator.accumulate(self.loss):
             self.model.module.train()
             try:
                 total = torch.zeros((), device=accelerator.device)
