@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -48,13 +49,13 @@ class UnsupportedError(Exception):
 
 
 _plan: ContextVar[Plan] = ContextVar("plan")
+_known_configs: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
 
 
 @contextmanager
 def attend(model: Any, plan: Plan) -> Iterator[None]:
     """While open, the model's forward pass attends as `plan` says. The caller holds the model's lock."""
-    configs = {id(m.config): m.config for m in model.base_model.modules() if hasattr(m, "config")}
-    before = [(config, config._attn_implementation) for config in configs.values()]
+    before = [(config, config._attn_implementation) for config in _configs(model.base_model)]
     token = _plan.set(plan)
     try:
         for config, _ in before:  # set_attn_implementation would look for hub kernels of this name
@@ -66,6 +67,14 @@ def attend(model: Any, plan: Plan) -> Iterator[None]:
         for config, name in before:
             config._attn_implementation_internal = name
         _plan.reset(token)
+
+
+def _configs(model: Any) -> list[Any]:
+    """The configurations that a model's layers look at; to ask all modules takes as long as a few tokens."""
+    if model not in _known_configs:
+        of_modules = (module.config for module in model.modules() if hasattr(module, "config"))
+        _known_configs[model] = list({id(config): config for config in of_modules}.values())
+    return _known_configs[model]
 
 
 def packed_attention(
