@@ -334,6 +334,24 @@ def test_garbage_collected_in_a_forward_pass_disturbs_nobody(model: HFModel, old
     assert adapters(model) == names
 
 
+def test_to_answer_nobody_asks_every_module(old: LoraClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A walk through all of them takes as long as some tokens, and PEFT takes one at every switch."""
+    old.predict(TEST[0])  # once is no matter
+    asked: set[int] = set()
+    walk = torch.nn.Module.named_modules
+
+    def told(self: torch.nn.Module, *args: Any, **options: Any) -> Iterator[tuple[str, torch.nn.Module]]:
+        for name, module in walk(self, *args, **options):
+            asked.add(id(module))
+            yield name, module
+
+    monkeypatch.setattr(torch.nn.Module, "named_modules", told)
+    old.predict(TEST[0])
+    few = len(asked)  # up to the first parameter, which says where the model is
+    every = len(list(old.model_.module.modules()))
+    assert few < 5 < every == len(asked)
+
+
 def test_fitting_again_replaces_the_adapter(model: HFModel, old: LoraClassifier) -> None:
     classifier = fit(model)
     first = classifier.adapter_
