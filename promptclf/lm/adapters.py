@@ -77,7 +77,13 @@ class AdapterSet:
 
     @contextmanager
     def using(self, name: str | None) -> Iterator[None]:
-        """Switch one adapter on (None: all off) for the block, then all off."""
+        """Switch one adapter on (None: all off) for the block, then all off.
+
+        Raises
+        ------
+        ValueError
+            If no adapter of that name is attached.
+        """
         while self._discarded:
             self.remove(self._discarded.pop())
         self._switch(name)
@@ -148,6 +154,8 @@ class AdapterSet:
     def _switch(self, name: str | None) -> None:
         if name == self._active:
             return
+        if name is not None and (self._peft is None or name not in self._peft.peft_config):
+            raise ValueError(f"adapter: expected the name of one that is attached, got {name!r}")
         for wrapper in self._wrappers:
             wrapper._disable_adapters = name is None
             if name is not None:
