@@ -160,6 +160,8 @@ class Client:
         target = source.with_name(f"{source.stem}-labelled.csv") if out is None else Path(out)
         if target.suffix not in (".csv", ".jsonl"):
             raise DataError(f"out: expected a file ending in .csv or .jsonl, got {target.name!r}")
+        if not target.parent.is_dir():
+            raise DataError(f"out: expected a file in an existing folder, got {str(target)!r}")
         from gradio_client import handle_file
 
         chosen = {"mode": mode, "task": task, "labels": _list(labels), "adapter": adapter}

@@ -78,7 +78,7 @@ class Task:
                 raise TaskError(f"descriptions: expected text for the label {label!r}, got {description!r}")
         for label, words in self.verbalisers.items():
             if not isinstance(words, str) or not words.strip():
-                raise TaskError(f"verbalisers: expected words for the label {label!r}, got {words!r}")
+                raise TaskError(f"verbalisers: expected one text for the label {label!r}, got {words!r}")
         spoken = [self.verbaliser(label) for label in self.labels]
         if len(set(spoken)) < len(spoken):
             twice = next(word for word in spoken if spoken.count(word) > 1)

@@ -410,7 +410,7 @@ def test_nobody_else_uses_an_adapter(server: Live) -> None:
     (server.store.job_folder(begun["job"]) / "adapter").mkdir(parents=True)
     for token in (None, new_token()):
         told = server.error("classify", text=TEXT, adapter=begun["job"], token=token)
-        assert told.startswith("mode: LoRA needs a trained adapter")
+        assert told.startswith("adapter: expected the id of a finished training of yours on this task, got")
     # Its owner gets as far as the adapter itself, which is empty here.
     told = server.error("classify", text=TEXT, adapter=begun["job"], token=begun["token"])
     assert told.startswith(f"jobs/{begun['job']}/adapter")

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from typer.testing import CliRunner, Result
 import promptclf
 import promptclf.ui
 from fakes import KEYWORDS, FakeModel
+from promptclf.__main__ import main as run_main
 from promptclf.cli import app, frame
 from promptclf.data import csv_safe
 from promptclf.data.dataset import Dataset
@@ -334,6 +336,11 @@ def test_classify_from_jsonl_to_jsonl(call: Call, fake: FakeModel, tmp_path: Pat
     [
         (["classify", "--labels", LABELS, "--calibration", "magic", "x"], "calibration: expected one of"),
         (["classify", "--labels", LABELS, "--template", "magic", "x"], "no prompt template 'magic'"),
+        (["compare", "--task", "support", "--quantization", ""], "expected some of none, int8, nf4, got ''"),
+        (
+            ["compare", "--task", "support", "--modes", ""],
+            "some of zero-shot, few-shot, lora, got ''",
+        ),
         (
             ["classify", "--task", "support", "--mode", "few-shot", "--selection", "b", "x"],
             "selection: expected",
@@ -351,6 +358,30 @@ def test_wrong_options_are_told_before_a_model_is_loaded(
     monkeypatch.setattr("promptclf.lm.loading.load_model", load)
     monkeypatch.chdir(tmp_path)
     assert message in failed(call(*options))
+
+
+def test_rows_without_text_are_told(call: Call, fake: FakeModel, tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text('text\nmy parcel\n""\n')
+    found = call("classify", "--labels", LABELS, "--file", source, "--json")
+    assert len(json.loads(found.stdout)["predictions"]) == 2  # no row is lost
+    assert f"warning: {source}: row 2 has no text; the label it gets says nothing" in found.stderr
+    source.write_text('text\n" "\nmy parcel\n""\n')
+    found = call("classify", "--labels", LABELS, "--file", source, "--json")
+    assert "2 rows have, such as row 1, no text; the label it gets says nothing" in found.stderr
+
+
+def test_an_interrupt_while_the_command_line_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "promptclf.cli", Interrupted("promptclf.cli"))
+    with pytest.raises(SystemExit) as ended:
+        run_main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
 
 
 def test_columns_of_the_texts_and_of_the_data_are_apart(call: Call, fake: FakeModel, tmp_path: Path) -> None:

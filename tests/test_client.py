@@ -175,6 +175,13 @@ def test_nobody_else_has_a_handle(server: Live, client: Client) -> None:
 # ---- errors --------------------------------------------------------------------------------------
 
 
+def test_a_place_for_a_file_is_there_before_anything_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "mails.csv").write_text("text\nmy parcel\n")
+    nobody = Client.__new__(Client)  # would have to ask an app
+    with pytest.raises(DataError, match="out: expected a file in an existing folder, got"):
+        nobody.classify_file(tmp_path / "mails.csv", tmp_path / "nowhere" / "out.csv")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -16,6 +16,8 @@ from transformers import (
     BloomForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -282,10 +284,16 @@ def test_a_model_on_which_the_trie_is_wrong_is_scored_plainly(
 
 @pytest.mark.parametrize("length", [20, 60], ids=["inside", "beyond"])
 @pytest.mark.parametrize("ends", [[[5, 6], [5, 7, 8], [9]], [[5], [9]]], ids=["trie", "single"])
-def test_a_sliding_window_changes_nothing(length: int, ends: list[list[int]]) -> None:
+@pytest.mark.parametrize("family", ["mistral", "gpt-neo"])
+def test_a_window_changes_nothing(family: str, length: int, ends: list[list[int]]) -> None:
     torch.manual_seed(0)
-    config = MistralConfig(sliding_window=40, **SMALL)
-    engine = ScoringEngine(MistralForCausalLM(config).eval(), pad_id=0)
+    if family == "mistral":
+        module: Any = MistralForCausalLM(MistralConfig(sliding_window=40, **SMALL))
+    else:  # which has another name for it, and one in every other layer only
+        kinds = {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}
+        shared = {name: value for name, value in SMALL.items() if not name.startswith("num_")}
+        module = GPTNeoForCausalLM(GPTNeoConfig(window_size=40, **kinds, **shared))
+    engine = ScoringEngine(module.eval(), pad_id=0)
     numbers = np.random.default_rng(0).integers(1, 90, size=length).tolist()
     prompts = [[*numbers, 1], [*numbers, 2, 3, 4], [*numbers, 2]]
     for _ in range(2):

@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
@@ -250,6 +252,26 @@ def test_cross_validation(name: str, model: HFModel) -> None:
 def process_id(estimator: Any, X: Any, y: Any) -> int:
     """A scorer that tells where it runs."""
     return os.getpid()
+
+
+def test_a_clone_tells_the_same_listener(model: HFModel) -> None:
+    class Log:
+        def __init__(self) -> None:
+            self.lock, self.events = threading.Lock(), list[Any]()  # a lock cannot be copied
+
+        def hear(self, event: dict[str, Any]) -> None:
+            self.events.append(event)
+
+    log = Log()
+    original = make("lora", model).set_params(callback=log.hear)
+    with config_context(enable_metadata_routing=True):
+        original.set_fit_request(sample_weight=True)
+        twin = clone(original)
+        assert twin.get_metadata_routing().fit.requests["sample_weight"] is True
+    assert twin.callback.__self__ is log
+    assert twin.get_params() == original.get_params()
+    twin.fit(*TRAIN, validation=HELD)
+    assert log.events
 
 
 @pytest.mark.slow

@@ -137,6 +137,21 @@ def test_unpickling_finds_the_loaded_model(tiny_llama: Path) -> None:
     assert pickle.loads(data) is model
 
 
+def test_another_process_computes_in_the_precision_of_this_one(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is "auto" may be another one there: the machine is busier, or another."""
+    monkeypatch.setattr("promptclf.lm.loading._loaded", {})
+    monkeypatch.delenv("PROMPTCLF_DTYPE")
+    monkeypatch.setattr("promptclf.lm.loading.fastest", lambda *args: "bfloat16")
+    model = load_model(str(tiny_llama), device="cpu")
+    assert (model.info.dtype, model.spec["dtype"]) == ("bfloat16", "bfloat16")
+    data = pickle.dumps(model)
+    monkeypatch.setattr("promptclf.lm.loading._loaded", {})
+    monkeypatch.setattr("promptclf.lm.loading.fastest", lambda *args: "float32")
+    assert pickle.loads(data).info.dtype == "bfloat16"
+
+
 def test_unpickling_elsewhere_loads_the_same_weights(tiny_llama: Path) -> None:
     model = load_model(str(tiny_llama), device="cpu")
     expected, data = model.score(prompts(), ANSWERS), pickle.dumps(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from promptclf.errors import ModelError, TaskError
 from promptclf.lm.model import HFModel
-from promptclf.prompt import PromptTemplate
+from promptclf.lm.tokenise import PromptEncoder
+from promptclf.prompt import Message, Prompt, PromptTemplate
 from promptclf.task import Example, Task
 
 TASK = Task("t", ("positive", "negative", "very negative"))
@@ -141,6 +143,18 @@ def test_a_label_that_begins_another_gets_an_end(tiny: HFModel) -> None:
         assert end and (end == [tiny.tokenizer.eos_token_id]) == prompt.chat
         for one, two in itertools.permutations([short, long, other], 2):
             assert two[: len(one)] != one
+
+
+def test_an_answer_in_a_chat_ends_as_the_template_ends_a_turn(tiny_models: dict[str, HFModel]) -> None:
+    tokenizer = copy.deepcopy(tiny_models["qwen3"].tokenizer)
+    end, other = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    prompt = Prompt((Message("user", "Where?"),), cue="", chat=True)
+    tokenizer.eos_token = "<|endoftext|>"  # as a base model has it beside a chat template
+    assert PromptEncoder(tokenizer).end_marker(prompt) == [end]
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }} {% endfor %}"
+    assert PromptEncoder(tokenizer).end_marker(prompt) == [other]
+    tokenizer.chat_template = "{{ raise_exception('no') }}"
+    assert PromptEncoder(tokenizer).end_marker(prompt) == [other]
 
 
 def test_labels_with_the_same_or_no_tokens_are_refused(tiny: HFModel) -> None:

@@ -25,6 +25,7 @@ from promptclf.classifiers.lora import LoraClassifier
 from promptclf.errors import TrainingError
 from promptclf.lm.model import HFModel
 from promptclf.settings import MIN_STEPS, TrainConfig
+from promptclf.training import answer_loss
 from promptclf.training.answer_loss import Row
 from promptclf.training.trainer import LengthSampler, make_optimizer
 from quick import CONFIG, TASK, adapters, digest, own_model, rows
@@ -169,6 +170,25 @@ def test_another_device_than_that_of_the_run_before_is_no_obstacle(model: HFMode
     PartialState().device = torch.device("cuda", 0)
     assert len(losses(model, replace(CONFIG, epochs=1))) == 5
     assert PartialState().device.type == "cpu"
+
+
+def test_packed_rows_are_tried_while_nobody_else_uses_the_model(
+    model: HFModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial changes how the model attends; a prediction meanwhile would leave it so for good."""
+    held: list[bool] = []
+    agrees = answer_loss._agrees
+
+    def spy(module: Any) -> bool:
+        other = threading.Thread(target=lambda: held.append(not model.lock.acquire(blocking=False)))
+        other.start()
+        other.join()
+        return agrees(module)
+
+    monkeypatch.setattr(answer_loss, "_packing", {})
+    monkeypatch.setattr(answer_loss, "_agrees", spy)
+    losses(model, replace(CONFIG, epochs=1))
+    assert held == [True]
 
 
 def test_others_can_predict_while_a_run_goes_on(model: HFModel) -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from promptclf.classifiers import calibrate
@@ -87,6 +87,14 @@ class PromptClassifier(ClassifierMixin, Persistent, BaseEstimator):  # type: ign
         tags.input_tags.string = True
         tags.input_tags.two_d_array = False
         return tags
+
+    def __sklearn_clone__(self: Self) -> Self:
+        """As scikit-learn clones, but with the same callback: who listens would not hear a copy of it."""
+        values = self.get_params(deep=False).items()
+        copy = type(self)(**{k: v if k == "callback" else clone(v, safe=False) for k, v in values})
+        if hasattr(self, "_metadata_request"):
+            copy._metadata_request = clone(self._metadata_request)
+        return copy
 
     # ---- learning -----------------------------------------------------------------------------
 

@@ -124,7 +124,8 @@ class Persistent:
             A folder, a packaged task ("support", of which the classifier of this mode is taken), or a
             Hub id ``owner/name``.
         model
-            A loaded base model; default: the one it was fitted with, loaded the same way.
+            A loaded base model; default: the one it was fitted with, quantised the same way, in the
+            precision that `load_model` chooses here.
         revision
             A Hub branch, tag or commit.
         allow_other_base

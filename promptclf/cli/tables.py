@@ -39,7 +39,13 @@ def read_inputs(texts: Sequence[str] | None, file: str | None, columns: str | No
         return _lines(sys.stdin.buffer.read(), "standard input")
     if Path(str(file)).suffix.lower() in PLAIN:
         return _lines(Path(str(file)).read_bytes(), str(file))
-    return table_inputs(*read_texts(str(file), columns))
+    inputs = table_inputs(*read_texts(str(file), columns))
+    if empty := [number for number, text in enumerate(inputs.texts, 1) if not "".join(text).strip()]:
+        rows = (
+            f"row {empty[0]} has" if len(empty) == 1 else f"{len(empty)} rows have, such as row {empty[0]},"
+        )
+        say(f"warning: {file}: {rows} no text; the label it gets says nothing")
+    return inputs
 
 
 def _lines(content: bytes, source: str) -> Inputs:

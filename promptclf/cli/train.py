@@ -32,7 +32,7 @@ SETTINGS = {
     "optimizer": "adamw, sgd or adamw8bit.",
     "batch_size": "Rows a step, over all processes.",
     "accumulation": "Parts that a batch is cut into, to save memory.",
-    "epochs": "Passes over the training rows; a number given here is kept to.",
+    "epochs": "Passes over the training rows; a number given here is the most there are (see --patience).",
     "min_steps": "Steps at least: few rows get more epochs. Default: 150 or 8 a label, without --epochs.",
     "patience": "Stop after this many epochs without a better macro-F1.",
     "loss": "vocabulary, or labels: only the labels' words compete.",
@@ -111,7 +111,7 @@ def run(
         raise PromptClfError("--resume: expected --checkpoints with the folder to go on from, got none")
     source = context.get_parameter_source("epochs")
     if source is not None and source.name == "COMMANDLINE" and settings["min_steps"] is None:
-        settings["min_steps"] = 0  # as many epochs as were asked for
+        settings["min_steps"] = 0  # no more epochs than were asked for
     modules = common.split_list(settings["target_modules"])
     config = TrainConfig(
         **{**settings, "target_modules": modules[0] if len(modules) == 1 else tuple(modules)}

@@ -120,6 +120,8 @@ def run_comparison(
     _check(dataset)
     if unknown := [mode for mode in modes if mode not in MODES]:
         raise DataError(f"modes: expected some of {', '.join(MODES)}, got {unknown[0]!r}")
+    if not quantizations:
+        raise DataError('quantizations: expected at least one, got none; "none" is the unquantised model')
     several = _templates(dataset, templates)
     revision = model_revision(model) if modes else ""
     main = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import platform
 import re
 import resource
@@ -68,6 +69,7 @@ class Run:
             dataset.task.fingerprint,
             template.fingerprint,
             versions(),
+            os.environ.get("PROMPTCLF_DTYPE"),  # see `load_model`
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -7,6 +7,7 @@ AttentionInterface of ``transformers``, and no model code is touched.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+# What models call the length of their windows; GPT-Neo's is "window_size".
+WINDOWS = ("sliding_window", "window_size", "attention_window_size", "attention_chunk_size")
 NAME = "promptclf_packed"  # unknown to the mask builders of transformers: none is built
 
 
@@ -96,6 +99,12 @@ def packed_attention(
     query, key, value = (t.reshape(groups, -1, count, size) for t in (query, key, value))
     out = plan.attention(module.layer_idx, query, key, value, scaling, dropout)
     return out.reshape(1, heads, count, size).transpose(1, 2).contiguous(), None
+
+
+def window(model: Any) -> float:
+    """How many tokens back every layer of a model attends at least; infinity where all are seen."""
+    config = model.config.get_text_config()
+    return min((size for name in WINDOWS if (size := getattr(config, name, None))), default=math.inf)
 
 
 def tolerance(model: Any, signal: float) -> float:

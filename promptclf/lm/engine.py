@@ -13,7 +13,6 @@ tried against before they are used, and that tests compare with.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptclf.home import remembered
-from promptclf.lm.attention import tolerance
+from promptclf.lm.attention import tolerance, window
 from promptclf.lm.head import Head
 from promptclf.lm.packed import filled, score_packed
 from promptclf.lm.padded import batches, pad, score_padded
@@ -73,8 +72,8 @@ class ScoringEngine:
         self.head = Head(model)
         self.prefixes = PrefixCache(self._keys_and_values)
         self.path, self.key, self.spare_nodes = path, key, spare_nodes
-        # Within a sliding window attention is ordinary attention; beyond it keys are dropped.
-        self._window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
+        # Within a window attention is ordinary attention; beyond it keys are dropped.
+        self._window = window(model)
 
     # ---- public -------------------------------------------------------------------------------
 

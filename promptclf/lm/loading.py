@@ -75,11 +75,13 @@ def load_model(
     spec["revision"] = revision
     # A folder may be written anew while what lay there is loaded.
     files = sorted(Path(name).glob("*.safetensors")) if Path(name).is_dir() else []
-    key = (*spec.values(), *((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
+    state = [(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files]
     with _loading:
-        model = _loaded.get(key)
+        model = _loaded.get((*spec.values(), *state))
         if model is None:
-            model = _loaded[key] = _load(spec)
+            model = _load(spec)
+            for key in (spec, model.spec):
+                _loaded[(*key.values(), *state)] = model
         return model
 
 
@@ -113,7 +115,9 @@ def _load(spec: dict[str, Any]) -> HFModel:
         device=place,
         dtype=str(kind).removeprefix("torch."),
     )
-    return HFModel(module, tokenizer, info, spec)
+    # Another process, or this one later, gets the very same: "auto" could mean something else there.
+    commit = info.revision if source == "hub" and info.revision != "unknown" else spec["revision"]
+    return HFModel(module, tokenizer, info, {**spec, "dtype": info.dtype, "revision": commit})
 
 
 def model_revision(name: str) -> str:

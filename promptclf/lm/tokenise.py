@@ -14,6 +14,8 @@ from typing import Any
 from promptclf.errors import ModelError, TaskError
 from promptclf.prompt import Prompt
 
+ANSWER = "An answer."
+
 
 class PromptEncoder:
     """Encodes prompts for one tokenizer.
@@ -81,14 +83,27 @@ class PromptEncoder:
         begins_another = [
             any(other[: len(ids)] == ids for other in encoded if other is not ids) for ids in encoded
         ]
-        end = self.end_marker(prompt)
+        end = self.end_marker(prompt) if any(begins_another) else []
         return [ids + end if b else ids for ids, b in zip(encoded, begins_another, strict=True)]
 
     def end_marker(self, prompt: Prompt) -> list[int]:
         """What ends an answer: the end of the turn in a chat, the end of the line otherwise."""
-        if prompt.chat and self.tokenizer.eos_token_id is not None:
-            return [self.tokenizer.eos_token_id]
+        if prompt.chat and (end := self._turn_end()) is not None:
+            return [end]
         return self._encode("\n")[-1:]
+
+    def _turn_end(self) -> int | None:
+        """The control token that the chat template writes behind an answer: not always the EOS token."""
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER}]
+        try:
+            written = str(self.tokenizer.apply_chat_template(turns, tokenize=False))
+        except Exception:  # a template may refuse anything
+            written = ""
+        end = self._control.match(written.rpartition(ANSWER)[2].lstrip()) if ANSWER in written else None
+        found: int | None = self.tokenizer.eos_token_id
+        if end:
+            found = self.tokenizer.convert_tokens_to_ids(end[0])
+        return found
 
     def _continuation(self, prompt: Prompt, answer: str) -> list[int]:
         # Words may be split differently after a space or a letter, so the answer is encoded behind

@@ -8,7 +8,6 @@ hold get padded rows, which give the same losses. The output head runs on the an
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
-from promptclf.lm.attention import attend, tolerance
+from promptclf.lm.attention import attend, tolerance, window
 from promptclf.lm.head import Head
 from promptclf.lm.packed import filled
 from promptclf.lm.prefix import MIN_PREFIX, common_length
@@ -211,7 +210,7 @@ _packing: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # what `packs` fou
 
 def packs(module: Any, longest: int) -> bool:
     """Whether packed rows of up to `longest` tokens give this model's padded losses, tried on a few."""
-    if longest > (getattr(module.config.get_text_config(), "sliding_window", None) or math.inf):
+    if longest > window(module):
         return False
     if module not in _packing:
         _packing[module] = _agrees(module)

@@ -153,7 +153,9 @@ class Checkpoints:
 
         weights.clear()
         if self.run.accelerator.is_main_process:
-            save_file(self.run.model.adapters.state(self.run.adapter), Path(output) / "adapter.safetensors")
+            with self.run.model.lock:
+                state = self.run.model.adapters.state(self.run.adapter)
+            save_file(state, Path(output) / "adapter.safetensors")
 
     def _load_adapter(self, models: list[Any], folder: str) -> None:
         from safetensors.torch import load_file

@@ -183,7 +183,8 @@ class _Run:
         # A loader draws a number whenever it starts; drawn from a generator of its own, dropout after
         # a resumed start is what it would have been.
         own = torch.Generator()
-        packed = packs(model.module, max(len(row.ids) for row in rows))
+        with model.lock, model.adapters.using(None):
+            packed = packs(model.module, max(len(row.ids) for row in rows))
         budget = CPU_TOKENS if device == "cpu" else GPU_TOKENS
         parts = partial(collate, budget=budget, packed=packed)
         loader = DataLoader(Rows(rows), micro, sampler=sampler, collate_fn=parts, generator=own)
@@ -279,9 +280,9 @@ class _Run:
 
     def _evaluate(self, evaluate: Any, rows: int, measure: Any) -> None:
         """Validate with the weights as they would be saved, and keep them if they are the best."""
-        exact = self.model.adapters.state(self.adapter)
-        rounded = self._rounded(exact)
         with self.model.lock:
+            exact = self.model.adapters.state(self.adapter)
+            rounded = self._rounded(exact)
             self.model.adapters.load_state(self.adapter, rounded)
             self.model.engine.forget(self.adapter)
         device = self.accelerator.device

@@ -304,11 +304,15 @@ class Service:
         ]
 
     def _classifier(self, question: Question, mode: str) -> PromptClassifier:
-        if reason := self.unavailable(mode, question.source):
+        source = question.source
+        if mode == "lora" and source and source.adapter and not self.ready.has_adapter(source):
+            expected = "adapter: expected the id of a finished training of yours on this task"
+            raise DataError(f"{expected}, got {source.adapter!r:.60}; leave it out for the usual one")
+        if reason := self.unavailable(mode, source):
             raise DataError(f"mode: {reason}")
-        if question.source is None:
+        if source is None:
             return ZeroShotClassifier(question.task, self.model, truncate=True).fit()
-        return self.ready.classifier(question.source, mode)
+        return self.ready.classifier(source, mode)
 
     # ---- saying why -----------------------------------------------------------------------------
 
