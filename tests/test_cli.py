@@ -365,10 +365,10 @@ def test_rows_without_text_are_told(call: Call, fake: FakeModel, tmp_path: Path)
     source.write_text('text\nmy parcel\n""\n')
     found = call("classify", "--labels", LABELS, "--file", source, "--json")
     assert len(json.loads(found.stdout)["predictions"]) == 2  # no row is lost
-    assert f"warning: {source}: row 2 has no text; the label it gets says nothing" in found.stderr
+    assert f"warning: {source}: row 2 has no text; a label that comes of it means nothing" in found.stderr
     source.write_text('text\n" "\nmy parcel\n""\n')
     found = call("classify", "--labels", LABELS, "--file", source, "--json")
-    assert "2 rows have, such as row 1, no text; the label it gets says nothing" in found.stderr
+    assert "2 rows have no text, such as row 1; a label that comes of it means nothing" in found.stderr
 
 
 def test_an_interrupt_while_the_command_line_is_imported(

@@ -137,6 +137,14 @@ def test_unpickling_finds_the_loaded_model(tiny_llama: Path) -> None:
     assert pickle.loads(data) is model
 
 
+def test_what_auto_comes_to_is_not_loaded_twice(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("promptclf.lm.loading._loaded", {})
+    monkeypatch.delenv("PROMPTCLF_DTYPE")
+    monkeypatch.setattr("promptclf.lm.loading.fastest", lambda *args: "float32")
+    named = load_model(str(tiny_llama), device="cpu", dtype="float32")
+    assert load_model(str(tiny_llama), device="cpu") is named is pickle.loads(pickle.dumps(named))
+
+
 def test_another_process_computes_in_the_precision_of_this_one(
     tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

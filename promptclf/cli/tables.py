@@ -41,10 +41,9 @@ def read_inputs(texts: Sequence[str] | None, file: str | None, columns: str | No
         return _lines(Path(str(file)).read_bytes(), str(file))
     inputs = table_inputs(*read_texts(str(file), columns))
     if empty := [number for number, text in enumerate(inputs.texts, 1) if not "".join(text).strip()]:
-        rows = (
-            f"row {empty[0]} has" if len(empty) == 1 else f"{len(empty)} rows have, such as row {empty[0]},"
-        )
-        say(f"warning: {file}: {rows} no text; the label it gets says nothing")
+        one = f"row {empty[0]} has no text"
+        some = one if len(empty) == 1 else f"{len(empty)} rows have no text, such as row {empty[0]}"
+        say(f"warning: {file}: {some}; a label that comes of it means nothing")
     return inputs
 
 

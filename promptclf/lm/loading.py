@@ -80,8 +80,8 @@ def load_model(
         model = _loaded.get((*spec.values(), *state))
         if model is None:
             model = _load(spec)
-            for key in (spec, model.spec):
-                _loaded[(*key.values(), *state)] = model
+            model = _loaded.setdefault((*model.spec.values(), *state), model)
+            _loaded[(*spec.values(), *state)] = model
         return model
 
 
