@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from promptclf.classifiers.lora import LoraClassifier
     from promptclf.classifiers.zero_shot import ZeroShotClassifier
     from promptclf.client import Client
+    from promptclf.data.clean import TextCleaner
     from promptclf.data.dataset import Dataset, load_dataset
     from promptclf.data.doctor import diagnose
     from promptclf.errors import (
@@ -60,6 +61,7 @@ __all__ = [
     "Task",
     "TaskError",
     "TemplateError",
+    "TextCleaner",
     "TextTooLongError",
     "TfidfSvmClassifier",
     "TrainConfig",
@@ -80,6 +82,7 @@ _HOMES = {
     "classifiers.lora": ("LoraClassifier",),
     "classifiers.zero_shot": ("ZeroShotClassifier",),
     "client": ("Client",),
+    "data.clean": ("TextCleaner",),
     "data.dataset": ("Dataset", "load_dataset"),
     "data.doctor": ("diagnose",),
     "evaluation.compare": ("compare",),

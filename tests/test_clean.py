@@ -15,8 +15,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
+from fakes import FakeModel
+from promptclf.classifiers.zero_shot import ZeroShotClassifier
 from promptclf.data.clean import TextCleaner
 from promptclf.errors import DataError
+from promptclf.task import Task
 
 
 @pytest.mark.parametrize(
@@ -111,3 +114,10 @@ def test_a_step_of_a_searched_pipeline() -> None:
     search = GridSearchCV(pipeline, {"textcleaner__lowercase": [False, True]}, cv=3).fit(texts, labels * 3)
     assert search.best_score_ == 1.0
     assert list(search.predict([" good", "BAD "])) == ["pos", "neg"]
+
+
+def test_a_pipeline_cleans_for_a_prompt(task: Task, fake_model: FakeModel) -> None:
+    pipeline = make_pipeline(TextCleaner(mask_urls=True), ZeroShotClassifier(task, fake_model))
+    pipeline.fit(["my parcel"] * 3, ["delivery"] * 3)
+    assert list(pipeline.predict(["my\x00 parcel  http://a.example/invoice"])) == ["delivery"]
+    assert "a.example" not in fake_model.calls[-1].texts[-1]
