@@ -31,7 +31,7 @@ PLACEHOLDERS = {
 REQUIRED = {"user": "text", "answer": "label"}
 DEFAULT_INSTRUCTION = {"en": "Choose the label that fits the text best.", "zh": "请选择最合适的标签。"}
 _NAME = re.compile(r"\{([a-z_]+)\}")
-_ALMOST = re.compile(r"\{\s*(\w+)\s*\}")  # what was most likely meant as one
+_MEANT = re.compile(r"\{\s*\w+\s*\}")  # as a placeholder, spelt right or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +100,10 @@ class PromptTemplate:
 
     def __post_init__(self) -> None:
         for key, allowed in PLACEHOLDERS.items():
-            found = _NAME.findall(getattr(self, key))
-            meant = [match[0] for match in _ALMOST.finditer(getattr(self, key))]
-            if unknown := [name for name in meant if name[1:-1] not in allowed]:
+            found = [place[1:-1] for place in _MEANT.findall(getattr(self, key))]
+            if unknown := [name for name in found if name not in allowed]:
                 raise TemplateError(
-                    f"template {self.name!r}, {key}: unknown placeholder {unknown[0]}; "
+                    f"template {self.name!r}, {key}: unknown placeholder {{{unknown[0]}}}; "
                     f"allowed: {', '.join('{' + name + '}' for name in allowed) or 'none'}"
                 )
             if key in REQUIRED and REQUIRED[key] not in found:

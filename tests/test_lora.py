@@ -358,8 +358,12 @@ def test_fitting_again_replaces_the_adapter(model: HFModel, old: LoraClassifier)
     classifier.fit(*TRAIN, validation=HELD)
     assert adapters(model) == {old.adapter_, classifier.adapter_}
     assert classifier.adapter_ != first
-    with model.lock, pytest.raises(ValueError, match="adapter: expected the name of one that is attached"):
-        model.adapters.using(first).__enter__()
+    with (
+        model.lock,
+        pytest.raises(ValueError, match="adapter: expected the name of one that is attached"),
+        model.adapters.using(first),
+    ):
+        pass
 
 
 # ---- quantised models -----------------------------------------------------------------------------

@@ -77,9 +77,10 @@ Verbose = Annotated[
 
 
 def split_list(text: str) -> list[str]:
-    """The items of "a,b,c"; an item with a comma stands in double quotes."""
+    """The items of "a,b,c"; an item with a comma stands in double quotes. Of no text, one that is empty."""
     try:
-        return [item.strip() for item in next(csv.reader([text], skipinitialspace=True, strict=True), [])]
+        items = next(csv.reader([text], skipinitialspace=True, strict=True), []) or [""]
+        return [item.strip() for item in items]
     except csv.Error as error:
         raise PromptClfError(f"expected a list such as a,b,c, got {text!r}: {error}") from error
 

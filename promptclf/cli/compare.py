@@ -72,7 +72,7 @@ def run(
     Example: promptclf compare --task support --limit 100 --out report
     """
     wanted = common.split_list(quantization)
-    if unknown := [name for name in wanted or [""] if name not in QUANTIZATIONS]:
+    if unknown := [name for name in wanted if name not in QUANTIZATIONS]:
         raise PromptClfError(
             f"--quantization: expected some of {', '.join(QUANTIZATIONS)}, got {unknown[0]!r}"
         )
@@ -86,7 +86,7 @@ def run(
     try:
         report = run_comparison(
             dataset,
-            modes=tuple(MODES) if modes is None else common.split_list(modes) or [""],
+            modes=tuple(MODES) if modes is None else common.split_list(modes),
             model=model or "embedded",
             quantizations=list(dict.fromkeys(wanted)),
             templates=common.split_list(templates) if templates else (),

@@ -38,6 +38,7 @@ class AdapterSet:
         self._discarded: list[str] = []
         self._peft: Any = None
         self._wrappers: list[Any] = []
+        self._parameters: dict[str, list[Tensor]] = {}
         self._active: str | None = None
 
     def add(self, config: Any) -> str:
@@ -93,21 +94,23 @@ class AdapterSet:
             self._switch(None)
 
     @contextmanager
-    def training(self, name: str) -> Iterator[None]:
-        """As `using`; meanwhile the adapter's parameters get gradients."""
+    def training(self, name: str) -> Iterator[list[Tensor]]:
+        """As `using`; meanwhile the adapter's parameters, which it gives, get gradients."""
         with self.using(name):
             parameters = self.parameters(name)
             for parameter in parameters:
                 parameter.requires_grad_(True)
             try:
-                yield
+                yield parameters
             finally:
                 for parameter in parameters:
                     parameter.requires_grad_(False)
 
     def parameters(self, name: str) -> list[Tensor]:
         """The adapter's trainable parameters, in a fixed order."""
-        return list(self._named(name).values())
+        if name not in self._parameters:
+            self._parameters[name] = list(self._named(name).values())
+        return self._parameters[name]
 
     def state(self, name: str) -> dict[str, Tensor]:
         """The adapter's weights under PEFT's portable names, copied to the CPU."""
@@ -148,6 +151,7 @@ class AdapterSet:
         from peft.tuners.lora import LoraLayer
 
         self._wrappers = [part for part in self._module.modules() if isinstance(part, LoraLayer)]
+        self._parameters.clear()
         self._active = "unknown"
         self._switch(None)
 

@@ -76,12 +76,12 @@ def load_model(
     # A folder may be written anew while what lay there is loaded.
     files = sorted(Path(name).glob("*.safetensors")) if Path(name).is_dir() else []
     state = [(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+    key = (*spec.values(), *state)
     with _loading:
-        model = _loaded.get((*spec.values(), *state))
+        model = _loaded.get(key)
         if model is None:
-            model = _load(spec)
-            model = _loaded.setdefault((*model.spec.values(), *state), model)
-            _loaded[(*spec.values(), *state)] = model
+            new = _load(spec)  # what "auto" came to may be in use already
+            model = _loaded[key] = _loaded.setdefault((*new.spec.values(), *state), new)
         return model
 
 

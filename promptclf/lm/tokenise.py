@@ -93,17 +93,18 @@ class PromptEncoder:
         return self._encode("\n")[-1:]
 
     def _turn_end(self) -> int | None:
-        """The control token that the chat template writes behind an answer: not always the EOS token."""
+        """The control token that the chat template writes behind an answer, or else the EOS token."""
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER}]
         try:
             written = str(self.tokenizer.apply_chat_template(turns, tokenize=False))
         except Exception:  # a template may refuse anything
             written = ""
-        end = self._control.match(written.rpartition(ANSWER)[2].lstrip()) if ANSWER in written else None
-        found: int | None = self.tokenizer.eos_token_id
-        if end:
-            found = self.tokenizer.convert_tokens_to_ids(end[0])
-        return found
+        _, answered, rest = written.rpartition(ANSWER)
+        end = self._control.match(rest.lstrip()) if answered else None
+        token: int | None = (
+            self.tokenizer.convert_tokens_to_ids(end[0]) if end else self.tokenizer.eos_token_id
+        )
+        return token
 
     def _continuation(self, prompt: Prompt, answer: str) -> list[int]:
         # Words may be split differently after a space or a letter, so the answer is encoded behind

@@ -191,8 +191,7 @@ class _Run:
         per_epoch = len(sampler) // config.batch_size
         self.epochs = max(config.epochs, math.ceil(min_steps / per_epoch))
         self.steps, self.min_steps = self.epochs * per_epoch, min_steps
-        with model.lock, model.adapters.training(adapter):
-            self.parameters = model.adapters.parameters(adapter)
+        with model.lock, model.adapters.training(adapter) as self.parameters:
             optimizer = make_optimizer(config, self.parameters)
             schedule = make_schedule(config, optimizer, self.steps)
             prepared = self.accelerator.prepare(AnswerLoss(model.module), optimizer, loader, schedule)
