@@ -1,4 +1,4 @@
-"""The app's endpoints on a server with a fake model; ``python live.py FOLDER PORT QUEUE`` runs it.
+"""The app's endpoints on a server with a fake model; ``python live.py FOLDER QUEUE`` runs it.
 
 It is a process of its own, since gradio leaves event loops behind. Its store is a folder that a test can
 look into and change; its jobs run only as far as the test says so.
@@ -25,6 +25,7 @@ import httpx
 from fakes import FakeModel
 from promptclf.jobs.store import Job, Store
 
+START_SECONDS = 120
 LABELS = {"parcel": "delivery status", "charged": "payment problem", "broken": "damaged item"}
 
 
@@ -95,26 +96,40 @@ class Live:
 @contextmanager
 def live(folder: Path, *, queue: int = 32) -> Iterator[Live]:
     """Serve the endpoints until the block ends; `queue` calls may wait."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     environment |= {"PYTHONPATH": str(Path(__file__).parents[1]), "GRADIO_TEMP_DIR": str(folder / "files")}
-    command = [sys.executable, __file__, str(folder), str(port), str(queue)]
-    with (folder / "log").open("w+") as log, subprocess.Popen(command, env=environment, stderr=log) as server:
+    command = [sys.executable, __file__, str(folder), str(queue)]
+    with (
+        (folder / "log").open("w+") as log,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as server,
+    ):
         store = Store(folder / "store")
         try:
-            until(lambda: server.poll() is not None or _answers(port), seconds=120)
+            address = first_line(server, START_SECONDS)
+            assert address, (folder / "log").read_text()
+            yield Live(address, store)
             assert server.poll() is None, (folder / "log").read_text()
-            yield Live(f"http://127.0.0.1:{port}", store)
         finally:
             store.close()
-            server.terminate()
+            server.kill()
 
 
-def _answers(port: int) -> bool:
+def first_line(server: subprocess.Popen[str], seconds: float) -> str:
+    """What it prints once it answers (its port may be another's until then), or nothing if it ended."""
+    assert server.stdout is not None
+    too_late = threading.Timer(seconds, server.kill)
+    too_late.start()
+    try:
+        return server.stdout.readline().rstrip("\n")
+    finally:
+        too_late.cancel()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses, and somebody may use a moment later."""
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        probe.bind(("127.0.0.1", 0))
+        return cast(int, probe.getsockname()[1])
 
 
 def sse(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
@@ -137,7 +152,7 @@ def until(look: Callable[[], Any], seconds: float = 30) -> Any:
     raise AssertionError(f"nothing came within {seconds:.0f} s")
 
 
-def main(folder: Path, port: int, queue: int) -> None:
+def main(folder: Path, queue: int) -> None:
     """Serve until the process is ended."""
     os.environ["PROMPTCLF_HOME"] = str(folder / "home")
     from starlette.middleware import Middleware
@@ -156,7 +171,7 @@ def main(folder: Path, port: int, queue: int) -> None:
         endpoints.add_endpoints(cast(Any, context))
     demo.queue(max_size=queue, default_concurrency_limit=2, api_open=False)
     demo.launch(
-        server_port=port,
+        server_port=free_port(),
         quiet=True,
         prevent_thread_lock=True,
         show_error=False,
@@ -167,8 +182,9 @@ def main(folder: Path, port: int, queue: int) -> None:
             "exception_handlers": {TypeError: wrong_argument, KeyError: unknown_endpoint},
         },
     )
+    print(str(demo.local_url).rstrip("/"), flush=True)
     threading.Event().wait()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

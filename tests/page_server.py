@@ -6,26 +6,20 @@ SECONDS is how long it waits for answers when it is told to end.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from live import Live, MoodyModel
+from live import START_SECONDS, Live, MoodyModel, first_line, free_port
 from promptclf.jobs.store import Store
-
-START_SECONDS = 120
 
 
 @contextmanager
 def page(folder: Path, *, seconds: float = 10) -> Iterator[tuple[Live, subprocess.Popen[str]]]:
     """Serve the app until the block ends, which may have ended it already."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     environment |= {"PYTHONPATH": str(Path(__file__).parents[1]), "GRADIO_TEMP_DIR": str(folder / "files")}
     environment |= {"PROMPTCLF_HOME": str(folder / "home")}
@@ -35,16 +29,11 @@ def page(folder: Path, *, seconds: float = 10) -> Iterator[tuple[Live, subproces
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as server,
     ):
         store = Store(folder / "store")
-        too_late = threading.Timer(START_SECONDS, server.kill)
-        too_late.start()
         try:
-            assert server.stdout is not None
-            line = server.stdout.readline()
-            assert line == f"promptclf is running on http://127.0.0.1:{port}\n", (folder / "log").read_text()
-            too_late.cancel()
+            line = first_line(server, START_SECONDS)
+            assert line == f"promptclf is running on http://127.0.0.1:{port}", (folder / "log").read_text()
             yield Live(f"http://127.0.0.1:{port}", store), server
         finally:
-            too_late.cancel()
             store.close()
             if server.poll() is None:
                 server.kill()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from live import first_line, free_port
 from promptclf.jobs.store import Store
 
 ROOT = Path(__file__).parent.parent
@@ -31,9 +30,7 @@ class App:
 @contextmanager
 def serve(home: Path, *arguments: str) -> Iterator[tuple[App, subprocess.Popen[str], Path]]:
     """``promptclf serve`` with `home` as its home, until the block ends, and the file with its errors."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "promptclf", "serve", "--port", str(port), *arguments]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     environment |= {"PROMPTCLF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
@@ -51,15 +48,10 @@ def serve(home: Path, *arguments: str) -> Iterator[tuple[App, subprocess.Popen[s
         )
     store = Store(home / "app")
     with process:
-        too_late = threading.Timer(START_SECONDS, process.kill)
-        too_late.start()
         try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
+            line = first_line(process, START_SECONDS)
             assert line, errors.read_text()
-            too_late.cancel()
             yield App(f"http://127.0.0.1:{port}", line, store), process, errors
         finally:
-            too_late.cancel()
             store.close()
             process.kill()

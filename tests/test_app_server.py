@@ -45,7 +45,7 @@ def client(server: App) -> Iterator[Any]:
 
 
 def test_one_line_tells_the_address(server: App) -> None:
-    assert server.line == f"promptclf is running on {server.address}\n"
+    assert server.line == f"promptclf is running on {server.address}"
     page = httpx.get(server.address)
     assert page.status_code == 200
     assert page.headers["x-content-type-options"] == "nosniff"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from live import Live, until
+from live import Live, free_port, until
 from promptclf import Client, DataError, PromptClfError
 from promptclf.client import JobHandle
 from promptclf.jobs.store import owner_of
@@ -212,9 +211,7 @@ def test_a_full_queue(server: Live, client: Client) -> None:
 
 
 def test_nobody_answers() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    address = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(PromptClfError, match=rf"^{address}: no answer \(.*\); is the app running\?$"):
         Client(address)
 

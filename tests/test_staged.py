@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import venv
@@ -29,6 +28,7 @@ import pytest
 import yaml
 
 import promptclf.deploy
+from live import first_line, free_port
 from promptclf.deploy import stage
 from promptclf.lm.embedded import HUB_ID, embedded_folder
 from promptclf.lm.precision import KINDS
@@ -109,9 +109,7 @@ def preload(folder: Path, cache: Path) -> None:
 @contextmanager
 def running(command: list[Any], folder: Path, place: Path, **more: str) -> Iterator[str]:
     """A server of the app in a Space's environment, by its address; told to end, it does so in good order."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(place),
@@ -135,17 +133,12 @@ def running(command: list[Any], folder: Path, place: Path, **more: str) -> Itera
             start_new_session=True,
         )
     with process:
-        too_late = threading.Timer(START_SECONDS, process.kill)
-        too_late.start()
         try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line, (place / "messages").read_text()
+            assert first_line(process, START_SECONDS), (place / "messages").read_text()
             yield f"http://127.0.0.1:{port}"
             process.send_signal(signal.SIGTERM)
             assert process.wait(STOP_SECONDS) == 0
         finally:
-            too_late.cancel()
             with suppress(ProcessLookupError):  # whoever is left of it
                 os.killpg(process.pid, signal.SIGKILL)
 

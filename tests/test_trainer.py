@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from accelerate import PartialState
 from hypothesis import given
 from hypothesis import strategies as st
 
+from live import free_port
 from promptclf.classifiers.lora import LoraClassifier
 from promptclf.errors import TrainingError
 from promptclf.lm.model import HFModel
@@ -122,11 +122,9 @@ def test_a_batch_in_parts_has_the_losses_of_a_whole_one(model: HFModel, count: i
 def test_two_processes_have_the_losses_of_one(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     """`accelerate launch --cpu` starts one process whatever one asks for, so they are counted."""
     here = Path(__file__).parent
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    command += ["--master_addr", "127.0.0.1", "--master_port", str(port), str(here / "two_processes.py")]
+    command += ["--master_addr", "127.0.0.1", "--master_port", str(free_port())]
+    command += [str(here / "two_processes.py")]
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "ACCELERATE_USE_CPU": "true",
