@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
+import pytest
 
 from fakes import FakeModel
 from promptclf.jobs.store import Job, Store
@@ -123,6 +125,14 @@ def first_line(server: subprocess.Popen[str], seconds: float) -> str:
         return server.stdout.readline().rstrip("\n")
     finally:
         too_late.cancel()
+
+
+def imported_by(pid: int) -> set[str]:
+    """Which of some packages with compiled parts a process has imported."""
+    maps = Path(f"/proc/{pid}/maps")
+    if not maps.is_file():
+        pytest.skip("only Linux tells what a process has imported")
+    return set(re.findall(r"/(torch|sklearn|pandas)/", maps.read_text()))
 
 
 def free_port() -> int:

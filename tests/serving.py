@@ -20,8 +20,9 @@ START_SECONDS = 240
 
 @dataclass(frozen=True)
 class App:
-    """A running server: its address, the line that it printed, and the store behind it."""
+    """A running server: its process, its address, the line that it printed, and the store behind it."""
 
+    pid: int
     address: str
     line: str
     store: Store
@@ -51,7 +52,7 @@ def serve(home: Path, *arguments: str) -> Iterator[tuple[App, subprocess.Popen[s
         try:
             line = first_line(process, START_SECONDS)
             assert line, errors.read_text()
-            yield App(f"http://127.0.0.1:{port}", line, store), process, errors
+            yield App(process.pid, f"http://127.0.0.1:{port}", line, store), process, errors
         finally:
             store.close()
             process.kill()

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from live import sse
+from live import imported_by, sse
 from promptclf.lm.model import HFModel
 from promptclf.task import PACKAGED_TASKS
 from serving import ROOT, App, serve
@@ -94,6 +94,11 @@ def test_compare(client: Any) -> None:
     own = client.predict(text=TEXT, labels=["refund", "delivery"], api_name="/compare")
     assert list(own["predictions"]) == ["zero-shot"]
     assert all("needs labelled examples" in reason for reason in own["unavailable"].values())
+
+
+def test_the_server_does_without_torch(server: App, client: Any) -> None:
+    client.predict(text=TEXT, api_name="/compare")
+    assert "torch" not in imported_by(server.pid)
 
 
 @pytest.mark.parametrize(

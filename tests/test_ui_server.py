@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -162,3 +164,20 @@ def test_gradio_is_imported_without_writing_stubs() -> None:
         assert gradio.Textbox().change
     """
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=240)
+
+
+def test_a_port_in_use_is_told_from_python_too(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code = f"from promptclf.ui import serve; serve(port={port}, model='nowhere')"
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            env={**os.environ, "PROMPTCLF_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+    *_, line = done.stderr.splitlines()
+    error = "promptclf.errors.PromptClfError: port: expected a free one on 127.0.0.1"
+    assert line == f"{error}, {port} is in use; choose another"

@@ -18,8 +18,8 @@ from sklearn.metrics import f1_score
 from promptclf.classifiers import calibrate
 from promptclf.classifiers.base import PromptClassifier, Text, check_labelled
 from promptclf.data.splitting import hold_out
-from promptclf.errors import ArtifactError, DataError, ModelError, TrainingError
-from promptclf.lm.model import HFModel, LanguageModel
+from promptclf.errors import ArtifactError, DataError, ModelError
+from promptclf.lm.model import AdaptableModel, HFModel, LanguageModel
 from promptclf.prompt import PromptTemplate
 from promptclf.quiet import quiet
 from promptclf.settings import TrainConfig
@@ -132,7 +132,7 @@ class LoraClassifier(PromptClassifier):
     def _start(self, texts: Sequence[Text] = ()) -> None:
         self._forget()
         super()._start(texts)
-        if not isinstance(self.model_, HFModel):
+        if not isinstance(self.model_, AdaptableModel):
             raise ModelError(f"LoRA needs a model from load_model, got {type(self.model_).__name__}")
         self.restricted_ = self.config.loss == "labels"
 
@@ -146,6 +146,8 @@ class LoraClassifier(PromptClassifier):
         held: list[Text],
         held_labels: list[str],
     ) -> None:
+        if not isinstance(self.model_, HFModel):
+            raise ModelError(f"LoRA trains a model from load_model, got {type(self.model_).__name__}")
         prompts, truth = self._prompts_to_learn(held), self._columns(held_labels)
         result = self._run(
             self._rows(texts, labels, weights),
@@ -202,7 +204,7 @@ class LoraClassifier(PromptClassifier):
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             self._detach()
-            self._attach(self._lora_config())
+            self._attach()
             checkpoints = None
             if folder is not None:
                 checkpoints = Checkpoints(folder, self._identity(rows, held, config), resume=self.resume)
@@ -240,27 +242,16 @@ class LoraClassifier(PromptClassifier):
             for ids, c, weight in zip(encoded.prompts, columns, weights, strict=True)
         ]
 
-    def _lora_config(self) -> Any:
-        from promptclf.lm.adapters import lora_config
-
-        return lora_config(self.model_.module, self.config)
-
-    def _attach(self, config: Any) -> None:
+    def _attach(self, weights: Path | None = None) -> None:
         """Give the model an adapter that goes when this classifier goes."""
-        model: HFModel = self.model_
-        try:
-            with model.lock:
-                self.adapter_ = model.adapters.add(config)
-        except ValueError as error:
-            raise TrainingError(f"target_modules: {error}") from error
+        self.adapter_ = self.model_.attach(self.config, weights)
         # Garbage is collected at any moment, in a forward pass too: the adapter goes at its next use.
-        self._finalizer = weakref.finalize(self, model.adapters.discard, self.adapter_)
+        self._finalizer = weakref.finalize(self, self.model_.discard, self.adapter_)
 
     def _detach(self) -> None:
         if self.adapter_ is not None:
             self._finalizer.detach()
-            with self.model_.lock:
-                self.model_.adapters.remove(self.adapter_)
+            self.model_.detach(self.adapter_)
             self.adapter_ = None
 
     def _forget(self) -> None:
@@ -315,31 +306,25 @@ class LoraClassifier(PromptClassifier):
         import torch
         from safetensors.torch import save_file
 
+        from promptclf.lm.adapters import lora_config
+
         model: HFModel = self.model_
         with model.lock:
             state = model.adapters.state(str(self.adapter_))
         save_file({k: v.to(torch.bfloat16).contiguous() for k, v in state.items()}, folder / WEIGHTS)
-        config = self._lora_config().to_dict()
+        config = lora_config(model.module, self.config).to_dict()
         config["base_model_name_or_path"] = model.info.name
         config["inference_mode"] = True
         text = json.dumps(config, indent=1, sort_keys=True, default=sorted)  # sets of module names
         (folder / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
 
     def _restore(self, learned: dict[str, Any], folder: Path) -> None:
-        from safetensors.torch import load_file
-
         super()._restore(learned, folder)
         self.training_ = learned["training"]
         saved = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         if (saved["r"], saved["lora_alpha"]) != (self.config.rank, self.config.alpha):
             raise ArtifactError(f"{folder / ADAPTER_CONFIG}: rank or alpha differ from promptclf.json")
-        self._attach(self._lora_config())
-        try:
-            with self.model_.lock:
-                self.model_.adapters.load_state(self.adapter_, load_file(folder / WEIGHTS))
-        except BaseException:
-            self._forget()
-            raise
+        self._attach(folder / WEIGHTS)
 
     def _check_base(self, saved: dict[str, Any], allow_other_base: bool) -> None:
         now = self.model_.info.to_dict()
@@ -371,7 +356,7 @@ class LoraClassifier(PromptClassifier):
         weights = state.pop("_adapter_weights", None)
         super().__setstate__(state)
         if weights is not None:
-            self._attach(self._lora_config())
+            self._attach()
             with self.model_.lock:
                 tensors = {key: torch.from_numpy(value) for key, value in weights.items()}
                 self.model_.adapters.load_state(self.adapter_, tensors)

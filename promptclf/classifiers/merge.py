@@ -30,13 +30,14 @@ def merge(
     prepare_peft()
     from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 
+    from promptclf.lm.adapters import lora_config
     from promptclf.lm.loading import load_copy, load_model
 
     model = classifier.model_
     with model.lock:
         weights = model.adapters.state(str(classifier.adapter_))
     module = load_copy(model)
-    config: LoraConfig = classifier._lora_config()
+    config: LoraConfig = lora_config(model.module, classifier.config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT's, about itself
         tuned = PeftModel(module, config)

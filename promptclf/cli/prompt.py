@@ -94,7 +94,7 @@ def show(
     else:
         prompt = _prompt(mode, chosen, opened, used, asked, rows, selection, seed)
     found = opened.tokens(prompt)
-    whole = opened.tokenizer.decode([index for index, _ in found], clean_up_tokenization_spaces=False)
+    whole = opened.decode([index for index, _ in found])
     if as_json:
         listed = [{"id": index, "text": piece} for index, piece in found]
         emit_json({"mode": mode, "prompt": whole, "count": len(found), "tokens": listed})

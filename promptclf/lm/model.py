@@ -14,10 +14,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from promptclf.errors import TextTooLongError
+from promptclf.errors import TextTooLongError, TrainingError
 from promptclf.home import stamp
 from promptclf.lm.lock import FairLock
 from promptclf.prompt import Prompt
+from promptclf.settings import TrainConfig
 
 MAX_TOKENS = 2048
 MAX_CHARS_PER_TOKEN = 64  # a longer text is refused before it is tokenised
@@ -94,6 +95,24 @@ class LanguageModel(Protocol):
 
     def tokens(self, prompt: Prompt) -> list[tuple[int, str]]:
         """The prompt's token ids, each with the text it stands for."""
+
+
+@runtime_checkable
+class AdaptableModel(LanguageModel, Protocol):
+    """A model that LoRA adapters can be attached to; each has a name, and is off unless a call gives it."""
+
+    def attach(self, config: TrainConfig, weights: Path | None = None) -> str:
+        """Attach an adapter, fresh or with the weights of a file, and return its name.
+
+        Raises ArtifactError if the weights do not fit the model, and TrainingError if the configuration
+        does not.
+        """
+
+    def detach(self, name: str) -> None:
+        """Detach an adapter for good."""
+
+    def discard(self, name: str) -> None:
+        """Have an adapter detached before the next use: safe at any moment, since it takes no lock."""
 
 
 class HFModel:
@@ -225,6 +244,40 @@ class HFModel:
         """The prompt's token ids, each with the text it stands for."""
         with self.lock:
             return [(index, self.tokenizer.decode([index])) for index in self.encoder.prompt(prompt)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text that token ids stand for, control tokens included."""
+        with self.lock:
+            return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+    def attach(self, config: TrainConfig, weights: Path | None = None) -> str:
+        """Attach an adapter; see `AdaptableModel.attach`."""
+        from safetensors.torch import load_file
+
+        from promptclf.lm.adapters import lora_config
+
+        wanted = lora_config(self.module, config)  # imports PEFT, which takes a while
+        with self.lock:
+            try:
+                name = self.adapters.add(wanted)
+            except ValueError as error:
+                raise TrainingError(f"target_modules: {error}") from error
+            if weights is not None:
+                try:
+                    self.adapters.load_state(name, load_file(weights))
+                except BaseException:
+                    self.adapters.remove(name)
+                    raise
+        return name
+
+    def detach(self, name: str) -> None:
+        """Detach an adapter for good."""
+        with self.lock:
+            self.adapters.remove(name)
+
+    def discard(self, name: str) -> None:
+        """Have an adapter detached before the next use; see `AdaptableModel.discard`."""
+        self.adapters.discard(name)
 
     def _encode(self, prompt: Prompt) -> list[int]:
         limit = self.max_tokens * MAX_CHARS_PER_TOKEN

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from promptclf.ui.app import build_app
-    from promptclf.ui.server import launch_settings, run, serve
+    from promptclf.ui.server import launch_settings, run
     from promptclf.ui.space import space_service
+    from promptclf.ui.start import serve
 
 # gradio reads it when it is imported: without it, a start looks up two machines on the internet.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -23,7 +24,7 @@ _HOMES = {
     "build_app": "app",
     "launch_settings": "server",
     "run": "server",
-    "serve": "server",
+    "serve": "start",
     "space_service": "space",
 }
 

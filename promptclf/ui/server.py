@@ -1,4 +1,4 @@
-"""Starting and ending the app: its settings, `serve`, and `run`."""
+"""Starting and ending the app: its settings, and `run`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from promptclf.errors import PromptClfError
 from promptclf.lm.batcher import WAITING
-from promptclf.ui.app import App, build_app
-from promptclf.ui.core.service import Service
+from promptclf.ui.app import App
 from promptclf.ui.web.drain import Drain, Draining
 from promptclf.ui.web.guard import KnownEvents, unknown_endpoint, wrong_argument
 from promptclf.ui.web.limits import BodyLimit, SafeHeaders
@@ -26,38 +24,8 @@ DRAIN_SECONDS = 10.0
 STYLES = ("app.css", "work.css")
 
 
-def serve(
-    host: str = "127.0.0.1", port: int = 7860, *, model: str = "embedded", quantization: str = "none"
-) -> None:
-    """Run the app until it is interrupted; prints its address once it answers.
-
-    On SIGTERM it takes no more work, lets accepted answers finish, stops the worker of long jobs, which
-    saves its state, and returns.
-
-    Parameters
-    ----------
-    host, port
-        Where to listen.
-    model, quantization
-        As for `promptclf.load_model`.
-
-    Raises
-    ------
-    ModelError
-        If the model cannot be found or loaded.
-    PromptClfError
-        If the port is in use.
-    """
-    try:
-        run(build_app(Service(model, quantization=quantization)), server_name=host, server_port=port)
-    except OSError as error:
-        raise PromptClfError(
-            f"port: expected a free one on {host}, {port} is in use; choose another"
-        ) from error
-
-
 def run(demo: App, **launch: Any) -> None:
-    """Run an app of `build_app` until it is told to end, as `serve` does.
+    """Run an app of `build_app` until it is told to end, as `promptclf.ui.serve` does.
 
     Parameters
     ----------
@@ -92,7 +60,7 @@ def run(demo: App, **launch: Any) -> None:
     finally:
         context.service.close()
         context.jobs.close()
-        if demo.server is not None:
+        if demo.is_running:
             demo.server.config.timeout_graceful_shutdown = 1  # nothing is left to wait for
         demo.close(verbose=False)
 

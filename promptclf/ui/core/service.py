@@ -59,6 +59,8 @@ class Service:
         For a name: "none", "int8" or "nf4".
     store
         Where visitors' data sets and adapters are; without it, only packaged tasks are known.
+    load
+        Loads the model of that name in place of `promptclf.load_model`.
     """
 
     def __init__(
@@ -67,10 +69,12 @@ class Service:
         *,
         quantization: str = "none",
         store: Store | None = None,
+        load: Callable[[], LanguageModel] | None = None,
     ) -> None:
         self._source = model
         self._quantization = quantization
         self._model: LanguageModel | None = None if isinstance(model, str) else model
+        self._load = load or self._load_here
         self._loading = threading.Lock()
         self._stop = threading.Event()
         self._background: list[threading.Thread] = []
@@ -88,10 +92,13 @@ class Service:
         """
         with self._loading:
             if self._model is None:
-                from promptclf.lm.loading import load_model
-
-                self._model = load_model(cast(str, self._source), quantization=cast(Any, self._quantization))
+                self._model = self._load()
             return self._model
+
+    def _load_here(self) -> LanguageModel:
+        from promptclf.lm.loading import load_model
+
+        return load_model(cast(str, self._source), quantization=cast(Any, self._quantization))
 
     @property
     def model_name(self) -> str:
@@ -348,9 +355,8 @@ class Service:
 
     def _shown(self, prompt: Prompt) -> tuple[str, int]:
         ids = [index for index, _ in self.model.tokens(prompt)]
-        tokenizer = getattr(self.model, "tokenizer", None)
-        whole = tokenizer.decode(ids, clean_up_tokenization_spaces=False) if tokenizer else prompt.text
-        return whole, len(ids)
+        decode = getattr(self.model, "decode", None)
+        return decode(ids) if decode else prompt.text, len(ids)
 
     # ---- before and after -----------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from benchmarks.speed import device
 from benchmarks.speed.runner import Group, Variant
@@ -59,7 +60,8 @@ class Calls(Job):
         self.folder.cleanup()
 
     def peak_memory(self) -> float:
-        return device.peak_memory(self.server.pid)
+        children = psutil.Process(self.server.pid).children()  # one of them has the model
+        return sum(map(device.peak_memory, (self.server.pid, *(child.pid for child in children))))
 
     def warm_up(self) -> None:
         asyncio.run(self._ask(self.texts[:WARM_TEXTS]))
