@@ -6,11 +6,11 @@ import copy
 import gc
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ from promptclf.prompt import Prompt, PromptTemplate
 from promptclf.settings import TrainConfig
 from promptclf.ui.core.service import Service
 from quick import CONFIG, TASK, rows
-from tiny import build
 
 ANSWERS = [" refund", " delivery", " delivery status"]
 TEXTS = ["Where is my parcel?", "the wrong size", "two charges on one card"]
@@ -164,77 +163,6 @@ def test_an_error_that_cannot_be_sent_comes_in_words(remote: RemoteModel) -> Non
     assert (type(error), str(error)) == (RuntimeError, "LocalError: hello")
 
 
-def test_a_model_that_comes_and_goes(
-    tiny_llama: Path,
-    saved: Path,
-    tmp_path: Path,
-    here: HFModel,
-    other_weights: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO, "promptclf")
-    place = tmp_path / "model"
-    model = RemoteModel(str(place))
-    try:
-        with pytest.raises(ModelError, match="there is no such folder"):
-            model.load()
-        until(lambda: model._process.ended)  # once is enough; the next call tries anew
-        shutil.copytree(tiny_llama, place)
-        lora = load_classifier(saved, model=model.load())
-        before = lora.predict_proba(TEXTS)
-        # What the process logs is logged here.
-        assert ("promptclf.lm.engine", logging.INFO) in {(r.name, r.levelno) for r in caplog.records}
-
-        place.rename(tmp_path / "elsewhere")
-        restart(model)
-        with pytest.raises(PromptClfError, match="there is no such folder"):
-            lora.predict_proba(TEXTS)
-        until(lambda: model._process.ended)
-        (tmp_path / "elsewhere").rename(place)
-        np.testing.assert_array_equal(lora.predict_proba(TEXTS), before)
-
-        shutil.rmtree(place)
-        shutil.copytree(other_weights, place)
-        restart(model)
-        with pytest.raises(
-            PromptClfError, match=f"expected the weights of before .{here.info.revision[:12]}"
-        ):
-            lora.predict_proba(TEXTS)
-    finally:
-        model.close()
-
-
-@pytest.fixture(scope="module")
-def other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another model of the same family."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    folder = build("llama", tmp_path_factory.mktemp("other"))
-    module = AutoModelForCausalLM.from_pretrained(folder)
-    with torch.no_grad():
-        module.get_input_embeddings().weight.mul_(1.5)
-    module.save_pretrained(folder)
-    return folder
-
-
-def restart(model: RemoteModel) -> None:
-    os.kill(model._process.pid, signal.SIGKILL)
-    until(lambda: model._process.ended)
-
-
-def test_an_adapter_that_is_lost(remote: RemoteModel, saved: Path, tmp_path: Path) -> None:
-    shutil.copytree(saved, tmp_path / "adapter")
-    lora = load_classifier(tmp_path / "adapter", model=remote)
-    shutil.rmtree(tmp_path / "adapter")
-    restart(remote)
-    for _ in range(2):
-        with pytest.raises(FileNotFoundError) as caught:
-            lora.predict(TEXTS)
-        assert len(caught.value.__notes__) == 1
-    assert remote.score(prompts(), ANSWERS).shape == (3, 3)
-
-
 # ---- how it ends -----------------------------------------------------------------------------------
 
 
@@ -263,39 +191,6 @@ def test_it_leaves_signals_to_who_started_it(remote: RemoteModel) -> None:
     assert remote._process.pid == pid
 
 
-def test_closing_tells_who_waits(tiny_llama: Path) -> None:
-    model = RemoteModel(str(tiny_llama))
-    pid, told = model._process.pid, outcome_of(model.load)
-    until(lambda: model._process._waiting)
-    model.close()
-    assert told() == "the model is closed"
-    until(lambda: model._process.ended)
-    assert not alive(pid)
-    with pytest.raises(PromptClfError, match="the model is closed"):
-        model.count_tokens(prompts())
-    model.close()
-
-
-@pytest.mark.parametrize("moment", ["", "model.load();"])
-def test_it_ends_with_who_started_it(tiny_llama: Path, tmp_path: Path, moment: str) -> None:
-    place = shutil.copytree(tiny_llama, tmp_path / "model")
-    if not moment:  # it never comes to an end of loading
-        os.mkfifo(place / "more.safetensors")
-    for name in ("random", "promptclf"):  # what lies in the current folder is not imported
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")
-    code = (
-        "import sys, time; from promptclf.lm.remote import RemoteModel; model = RemoteModel(sys.argv[1])\n"
-        f"{moment}print(model._process.pid, flush=True); time.sleep(600)"
-    )
-    command = [sys.executable, "-P", "-c", code, str(place)]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as starter:
-        assert starter.stdout is not None
-        pid = int(starter.stdout.readline())
-        assert alive(pid)
-        starter.kill()
-    until(lambda: not alive(pid))
-
-
 def alive(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
@@ -321,6 +216,118 @@ def outcome_of(call: Callable[[], Any]) -> Callable[[], str]:
         return messages[0]
 
     return outcome
+
+
+# ---- a model that changes, with a made-up one that takes no time to load -----------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a made-up model, and an adapter beside it."""
+    monkeypatch.setattr("promptclf.lm.remote.SERVED", "served_fake")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "revision").write_text("these weights")
+    (tmp_path / "adapter").write_text("0.5")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def made_up(place: Path) -> Iterator[RemoteModel]:
+    model = RemoteModel(str(place))
+    yield model
+    model.close()
+
+
+def killed(model: RemoteModel) -> RemoteModel:
+    """The next call starts another process."""
+    os.kill(model._process.pid, signal.SIGKILL)
+    until(lambda: model._process.ended)
+    return model
+
+
+def test_a_model_that_comes_and_goes(
+    made_up: RemoteModel, place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "promptclf")
+    name = made_up.load().attach(TrainConfig(), place.with_name("adapter"))
+    plain = made_up.score(prompts(), ANSWERS)
+    place.rename(place.with_name("elsewhere"))
+    killed(made_up)
+    for _ in range(2):
+        with pytest.raises(PromptClfError, match="model: there is no such folder"):
+            made_up.score(prompts(), ANSWERS)
+        until(lambda: made_up._process.ended)  # it tries once, and the next one again
+        with pytest.raises(ModelError, match="model: there is no such folder"):
+            made_up.load()
+        until(lambda: made_up._process.ended)
+    place.with_name("elsewhere").rename(place)
+    np.testing.assert_array_equal(made_up.score(prompts(), ANSWERS, adapter=name), plain + 0.5)
+    # What the process logs is logged here, at the level that is set here when it is started.
+    assert ("promptclf.lm.loading", "loading model") in {(r.name, r.getMessage()) for r in caplog.records}
+
+
+def test_a_model_with_other_weights_is_refused(made_up: RemoteModel, place: Path) -> None:
+    before = made_up.load().score(prompts(), ANSWERS)
+    (place / "revision").write_text("other weights")
+    told = "fake: expected the weights of before (these weight), got others (other weight); start again"
+    with pytest.raises(PromptClfError) as caught:
+        killed(made_up).score(prompts(), ANSWERS)
+    assert str(caught.value) == told
+    (place / "revision").write_text("these weights")
+    until(lambda: made_up._process.ended)
+    np.testing.assert_array_equal(made_up.score(prompts(), ANSWERS), before)
+
+
+def test_an_adapter_that_is_lost(made_up: RemoteModel, place: Path) -> None:
+    kept = made_up.load().attach(TrainConfig(), place.with_name("adapter"))
+    place.with_name("other").write_text("7")
+    lost = made_up.attach(TrainConfig(), place.with_name("other"))
+    place.with_name("other").unlink()
+    plain = killed(made_up).score(prompts(), ANSWERS)
+    np.testing.assert_array_equal(made_up.score(prompts(), ANSWERS, adapter=kept), plain + 0.5)
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError) as caught:
+            made_up.score(prompts(), ANSWERS, adapter=lost)
+        assert len(caught.value.__notes__) == 1
+
+
+def test_closing_tells_who_waits(made_up: RemoteModel, place: Path) -> None:
+    (place / "endless").touch()
+    killed(made_up)
+    told = outcome_of(made_up.load)
+    until(lambda: made_up._process._waiting)
+    pid = made_up._process.pid
+    made_up.close()
+    assert told() == "the model is closed"
+    assert not alive(pid)
+    until(lambda: made_up._process.ended)
+    with pytest.raises(PromptClfError, match="the model is closed"):
+        made_up.count_tokens(prompts())
+    made_up.close()
+
+
+@pytest.mark.parametrize("moment", ["", "model.load();"])
+def test_it_ends_with_who_started_it(place: Path, moment: str) -> None:
+    if not moment:
+        (place / "endless").touch()
+    for name in ("random", "promptclf"):  # what lies in the current folder is not imported
+        place.with_name(f"{name}.py").write_text("raise SystemExit('the wrong one')")
+    code = (
+        "import sys, time; from promptclf.lm import remote; remote.SERVED = 'served_fake'\n"
+        f"model = remote.RemoteModel(sys.argv[1]); {moment} print(model._process.pid, flush=True)\n"
+        "time.sleep(600)"
+    )
+    command = [sys.executable, "-P", "-c", code, str(place)]
+    paths = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    with subprocess.Popen(
+        command, cwd=place.parent, env=os.environ | paths, stdout=subprocess.PIPE, text=True
+    ) as starter:
+        assert starter.stdout is not None
+        pid = int(starter.stdout.readline())
+        time.sleep(0 if moment else 2)  # loading has begun
+        assert alive(pid)
+        starter.kill()
+    until(lambda: not alive(pid))
 
 
 # ---- what it is for --------------------------------------------------------------------------------
