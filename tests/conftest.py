@@ -230,17 +230,24 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 # ---- a browser -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
-    """Chromium; skips without one. Not for the session: its event loop would be in other tests' way."""
+@pytest.fixture(scope="session")
+def with_browser() -> None:
+    """Skips without what tests in a browser need, before anything is started for them."""
     try:
-        from browser import axe_file, chromium, started
+        from browser import axe_file, chromium
     except ModuleNotFoundError as missing:
         _without_browser(f"no {missing.name}: make install-dev")
     if chromium() is None:
         _without_browser("no Chromium: apt-get install chromium fonts-noto-cjk, or name one by CHROMIUM")
     if not axe_file().is_file():
         _without_browser("no axe-core: make browser-test puts it into the virtual environment")
+
+
+@pytest.fixture(scope="module")
+def browser(with_browser: None) -> Iterator[Browser]:
+    """Chromium. Not for the session: its event loop would be in other tests' way."""
+    from browser import started
+
     with started() as browser:
         yield browser
 
@@ -252,8 +259,8 @@ def _without_browser(reason: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def app(embedded: HFModel, promptclf_home: Path) -> Iterator[App]:
-    """The whole app on a server of its own, with the embedded model."""
+def app(with_browser: None, embedded: HFModel, promptclf_home: Path) -> Iterator[App]:
+    """The whole app on a server of its own, with the embedded model, for tests in a browser."""
     from serving import serve
 
     with serve(promptclf_home) as (app, *_):
