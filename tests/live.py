@@ -132,7 +132,7 @@ def imported_by(pid: int) -> set[str]:
     maps = Path(f"/proc/{pid}/maps")
     if not maps.is_file():
         pytest.skip("only Linux tells what a process has imported")
-    return set(re.findall(r"/(torch|sklearn|pandas)/", maps.read_text()))
+    return set(re.findall(r"/(torch|scipy|sklearn|pandas)/", maps.read_text()))
 
 
 def free_port() -> int:

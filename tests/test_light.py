@@ -1,4 +1,7 @@
-"""What bitsandbytes has compiled still is, but later; test_loading shows that the compiler stays away."""
+"""What is imported without its company answers as ever; what bitsandbytes has compiled still is, but later.
+
+test_loading shows that the compiler stays away from PEFT.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
 
 STAND_IN = """
 import torch
@@ -42,8 +49,78 @@ assert len(stand_in.calls) == 2
 """
 
 
+PREDICT = """
+import sys
+from pathlib import Path
+import numpy as np
+{prepare}
+from promptclf import load_classifier
+from promptclf.lm.loading import load_model
+model = load_model(dtype="float32")
+scores = []
+for mode in ("zero-shot", "lora"):
+    classifier = load_classifier("support", mode=mode, model=model)
+    scores.append(classifier.log_likelihoods(["Where is my parcel?", "I was charged twice."]))
+np.save(sys.argv[1], scores)
+"""
+
+QUICK = """
+from promptclf.lm.light import import_to_predict
+import_to_predict()
+left = ("scipy", "torch._dynamo", "torch.distributed.tensor", "sklearn")
+assert not [name for name in left if name in sys.modules]
+"""
+
+AFTERWARDS = """
+assert "torch._dynamo" not in sys.modules and "torch.distributed.tensor" not in sys.modules
+import scipy.optimize, torch, torch.distributed.tensor
+assert torch.distributed.is_available() and torch.distributed.tensor.DTensor
+assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2)).tolist() == [2, 2]
+from transformers.masking_utils import TransformGetItemToIndex
+with TransformGetItemToIndex():
+    assert torch.vmap(lambda i: torch.arange(3)[i])(torch.tensor([0, 2])).tolist() == [0, 2]
+"""
+
+MISFIT = """
+import sys
+if hasattr(sys.modules.get("torch._dynamo"), "convert_frame"):
+    class LlamaConfig: whole = True
+    LlamaForCausalLM = LlamaConfig
+else:
+    import torch._dynamo.convert_frame
+"""
+
+FALLBACK = """
+import logging, sys
+logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+from promptclf.lm.light import import_to_predict
+import_to_predict()
+assert "torch._dynamo" not in sys.modules
+import torch._dynamo, transformers
+assert transformers.LlamaConfig.whole
+"""
+
+
+def run(program: str, *arguments: object, first: Path = ROOT) -> str:
+    places = os.pathsep.join([str(first), str(ROOT)])
+    command = [sys.executable, "-W", "ignore", "-c", program, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": places}
+    done = subprocess.run(command, timeout=300, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_process_that_only_predicts_answers_as_ever_and_can_import_the_rest(tmp_path: Path) -> None:
+    run(PREDICT.format(prepare=QUICK) + AFTERWARDS, tmp_path / "quick.npy")
+    run(PREDICT.format(prepare=""), tmp_path / "plain.npy")
+    assert np.array_equal(np.load(tmp_path / "quick.npy"), np.load(tmp_path / "plain.npy"))
+
+
+def test_other_versions_are_imported_whole(tmp_path: Path) -> None:
+    (tmp_path / "transformers.py").write_text(MISFIT, encoding="utf-8")
+    assert "libraries are imported whole" in run(FALLBACK, first=tmp_path)
+
+
 def test_functions_are_compiled_when_they_are_called(tmp_path: Path) -> None:
     (tmp_path / "bitsandbytes.py").write_text(STAND_IN, encoding="utf-8")
-    places = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
-    command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
-    subprocess.run(command, check=True, timeout=300, env={**os.environ, "PYTHONPATH": places})
+    run(PROGRAM, first=tmp_path)

@@ -335,7 +335,7 @@ def test_it_ends_with_who_started_it(place: Path, moment: str) -> None:
 
 def test_each_side_imports_its_own_half(remote: RemoteModel) -> None:
     """That the server does without torch, test_app_server.py shows."""
-    assert imported_by(remote._process.pid) == {"torch"}  # gradio would import pandas
+    assert imported_by(remote._process.pid) == {"torch"}  # transformers alone would import scipy
     spared = ("gradio", "numpy", "torch")
     code = f"import sys, promptclf.ui.start; print([name for name in {spared} if name in sys.modules])"
     command = [sys.executable, "-W", "ignore", "-c", code]

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.routes import App as Routes
 
 from fakes import FakeModel
 from promptclf.errors import PromptClfError
@@ -17,6 +18,7 @@ from promptclf.jobs.jobs import Jobs
 from promptclf.jobs.store import Store
 from promptclf.ui.core.service import Service
 from promptclf.ui.core.visitor import known_token, owner, owner_or_none, token_state
+from promptclf.ui.web.routes import RoutedOnce
 from visitors import Visitor
 
 UI = Path(__file__).parent.parent / "promptclf" / "ui"
@@ -72,6 +74,27 @@ def test_numbers_reach_their_handlers_as_they_come(app: Any) -> None:
     assert len(numbers) == 6
     for number in numbers:  # gradio would refuse them without a word on the page
         assert number.preprocess(-7.5) == -7.5
+
+
+def test_routes_are_made_once_and_when_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Routes] = []
+    make = Routes.create_app
+
+    def count(*arguments: Any, **options: Any) -> Routes:
+        made.append(make(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(Routes, "create_app", count)
+    with RoutedOnce() as demo:
+        gr.Textbox()
+    assert demo.queue(max_size=3) is demo
+    assert demo._queue.max_size == 3
+    assert not made
+    assert "/gradio_api/info" in {getattr(route, "path", None) for route in demo.app.routes}
+    assert demo.app is made[0]
+    demo.app = later = Routes.create_app(demo)  # as it is launched
+    assert demo.app is later
+    assert len(made) == 2
 
 
 def test_limits_of_the_app(app: Any) -> None:

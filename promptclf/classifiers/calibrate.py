@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp, softmax
 
 Array = NDArray[np.float64]
@@ -64,6 +63,8 @@ def fit_temperature(scores: Array, labels: NDArray[np.intp]) -> float:
     -------
     A number between 0.05 and 20; it never changes which label is best.
     """
+    from scipy.optimize import minimize_scalar  # takes a while, and only fitting needs it
+
     rows = np.arange(len(labels))
 
     def log_loss(log_temperature: float) -> float:

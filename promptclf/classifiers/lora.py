@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import f1_score
 
 from promptclf.classifiers import calibrate
 from promptclf.classifiers.base import PromptClassifier, Text, check_labelled
@@ -374,6 +373,8 @@ def _weights(sample_weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:
 
 
 def _measure(scores: NDArray[np.float64], truth: NDArray[np.intp]) -> dict[str, float]:
+    from sklearn.metrics import f1_score  # with half of SciPy, which only a training needs
+
     chosen = scores.argmax(axis=1)
     given = calibrate.probabilities(scores)[np.arange(len(truth)), truth]
     return {

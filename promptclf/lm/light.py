@@ -1,11 +1,85 @@
-"""Importing PEFT without what it brings along and nobody needs."""
+"""Importing libraries without what they bring along and nobody needs here."""
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial, wraps
+from types import ModuleType
 from typing import Any
+from unittest import mock
+
+logger = logging.getLogger(__name__)
+
+SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+TRACING = "torch._dynamo._trace_wrapped_higher_order_op"
+
+
+def import_to_predict() -> None:
+    """Import transformers and PEFT without torch's compiler and distributed tensors, and SciPy: half of it.
+
+    For a process that predicts and does nothing else: their functions lose their marks for the compiler,
+    losses of object detection have no SciPy, and no model can be spread over devices. Each of the three can
+    itself be imported afterwards. Where this does not fit the versions that are installed, a plain import is
+    left to who needs one.
+    """
+    if not {"transformers", "peft", "torch._dynamo"}.isdisjoint(sys.modules):
+        return
+    import torch.distributed
+
+    with (
+        _instead({"torch._dynamo": _no_compiler(), TRACING: _tracing(), "scipy": None}),
+        mock.patch("torch.distributed.is_available", return_value=False),
+    ):
+        try:
+            from transformers import LlamaConfig, LlamaForCausalLM
+
+            # A model is made without memory for its weights, by functions that look once for the compiler.
+            with torch.device("meta"):
+                LlamaForCausalLM(LlamaConfig(**dict.fromkeys(SIZES, 4)))
+            prepare_peft()
+            import peft  # noqa: F401
+        except Exception as error:
+            logger.info("libraries are imported whole: %s", error)
+
+
+@contextmanager
+def _instead(modules: dict[str, ModuleType | None]) -> Iterator[None]:
+    """Have modules imported that are not: others in their place, or (None) nothing."""
+    modules = {name: module for name, module in modules.items() if name not in sys.modules}
+    sys.modules.update(modules)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name, module in modules.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+
+
+def _no_compiler() -> Any:
+    """In place of torch._dynamo: marks that functions are given for it, which mark nothing."""
+
+    def mark(function: Any = None, *_: Any, **__: Any) -> Any:
+        return (lambda marked: marked) if function is None else function
+
+    module: Any = ModuleType("torch._dynamo")
+    module.disable = module.allow_in_graph = module.assume_constant_result = mark
+    return module
+
+
+def _tracing() -> Any:
+    """In place of its only part that something is taken of, which is imported when it is used."""
+
+    def real() -> Any:
+        from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex
+
+        return TransformGetItemToIndex()
+
+    module: Any = ModuleType(TRACING)
+    module.TransformGetItemToIndex = real
+    return module
 
 
 def prepare_peft() -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from promptclf.errors import ModelError
 from promptclf.garbage import collect_rarely
+from promptclf.lm.light import import_to_predict
 
 if TYPE_CHECKING:
     from promptclf.lm.model import ModelInfo
@@ -44,6 +45,7 @@ class _Served:
     """The model, with the other side's names for adapters, or why one of them is not attached."""
 
     def __init__(self, spec: dict[str, Any], revision: str | None) -> None:
+        import_to_predict()
         from promptclf.lm.loading import load_model
 
         self.model = load_model(**spec)

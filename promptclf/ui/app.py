@@ -24,6 +24,7 @@ from promptclf.ui.tabs.evaluate import evaluate_tab
 from promptclf.ui.tabs.prompts import prompts_tab
 from promptclf.ui.tabs.train import train_tab
 from promptclf.ui.web.guard import GuardedBlocks
+from promptclf.ui.web.routes import RoutedOnce
 from promptclf.ui.web.sessions import KnownConfig
 from promptclf.ui.words import i18n
 
@@ -38,7 +39,7 @@ TABS: dict[str, Callable[[Context], None]] = {
 }
 
 
-class App(GuardedBlocks):
+class App(GuardedBlocks, RoutedOnce):
     """The page, with what stands behind it: see `Context`."""
 
     context: Context

@@ -19,7 +19,8 @@ Language = Literal["en", "zh"]
 
 def _read(language: str) -> Mapping[str, str]:
     path = Path(__file__).with_name("locales") / f"{language}.yaml"
-    return MappingProxyType(yaml.safe_load(path.read_text(encoding="utf-8")))
+    quick = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # where PyYAML was built with libyaml: ten times
+    return MappingProxyType(yaml.load(path.read_text(encoding="utf-8"), quick))
 
 
 WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType({"en": _read("en"), "zh": _read("zh")})
