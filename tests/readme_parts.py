@@ -50,6 +50,7 @@ def main() -> None:
     sys.path[:0] = [str(HERE), str(HERE.parent)]
     from benchmarks.quality import others, table
     from benchmarks.speed.table import readme as speed
+    from benchmarks.speed.table import without_avx512
     from readme_help import all_help
 
     readme = HERE.parent / "README.md"
@@ -59,6 +60,7 @@ def main() -> None:
         "quality": table() + "\n",
         "others": others() + "\n",
         "speed": speed(),
+        "speed-avx2": without_avx512(),
         "compare": compare_part(),
     }
     for name, part in parts.items():

@@ -48,10 +48,11 @@ def test_quality_tables_are_current() -> None:
     assert section("others") == others() + "\n", "run: python tests/readme_parts.py"
 
 
-def test_speed_table_is_current() -> None:
-    from benchmarks.speed.table import readme
+def test_speed_tables_are_current() -> None:
+    from benchmarks.speed.table import readme, without_avx512
 
     assert section("speed") == readme(), "run: python tests/readme_parts.py"
+    assert section("speed-avx2") == without_avx512(), "run: python tests/readme_parts.py"
 
 
 def test_compare_table_is_current() -> None:

@@ -6,6 +6,8 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import benchmarks.speed
 from benchmarks.speed import runner, table
@@ -22,9 +24,11 @@ def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> 
     parser.add_argument("--rounds", type=int, help=f"default: 1 or 2, with --full {FULL_ROUNDS}")
     parser.add_argument("--only", nargs="*", metavar="GROUP", help="groups; default: all")
     parser.add_argument("--table", action="store_true", help="print the tables and stop")
+    parser.add_argument("--results", type=Path, default=runner.RESULTS, metavar="DIR", help="where they are kept")
     args = parser.parse_args(argv)
+    look = partial(runner.saved, folder=args.results)
     if args.table:
-        note(table.everything())
+        note(table.everything(look))
         return 0
     from benchmarks.speed import device, scaling, scoring, serving, training
 
@@ -38,8 +42,9 @@ def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> 
         start = time.monotonic()
         note(f"{group.name}:")
         result = runner.measure(group, args.rounds or (FULL_ROUNDS if args.full else None), note)
-        runner.save({**result, "machine": device.machine(), "minutes": (time.monotonic() - start) / 60})
-    note(table.everything())
+        minutes = (time.monotonic() - start) / 60
+        runner.save({**result, "machine": device.machine(), "minutes": minutes}, args.results)
+    note(table.everything(look))
     return 0
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from benchmarks.speed.runner import (
+    RESULTS,
     NoFigureError,
     Result,
     Spread,
@@ -31,6 +33,7 @@ GROUPS = (
     "labels",
     "cores",
 )
+WITHOUT_AVX512 = RESULTS.with_name("speed-avx2")
 Look = Callable[[str], Result | None]
 Form = Literal["times", "share", "difference"]
 
@@ -347,6 +350,12 @@ def machine(look: Look = saved) -> str:
 def readme(look: Look = saved) -> str:
     """README's part: targets, growth and machine."""
     return "\n\n".join([targets(look), growth(look), machine(look)]) + "\n"
+
+
+def without_avx512() -> str:
+    """README's part on a processor with AVX2 only: targets and machine."""
+    look = partial(saved, folder=WITHOUT_AVX512)
+    return "\n\n".join([targets(look), machine(look)]) + "\n"
 
 
 def everything(look: Look = saved) -> str:
