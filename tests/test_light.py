@@ -65,8 +65,12 @@ np.save(sys.argv[1], scores)
 """
 
 QUICK = """
-from promptclf.lm.light import import_to_predict
-import_to_predict()
+from promptclf.cli.frame import prepare_process, prepare_to_predict
+prepare_to_predict()
+assert "transformers" not in sys.modules  # this might be anyone's process
+prepare_process()
+prepare_to_predict()
+assert "transformers" in sys.modules
 left = ("scipy", "torch._dynamo", "torch.distributed.tensor", "sklearn")
 assert not [name for name in left if name in sys.modules]
 """

@@ -14,7 +14,6 @@ from promptclf.cli import common
 from promptclf.cli.frame import emit, emit_json, one_line, say
 from promptclf.cli.tables import check_out, read_inputs, write_predictions
 from promptclf.errors import PromptClfError, TextTooLongError
-from promptclf.lm.light import import_to_predict
 from promptclf.prompt import default_template
 from promptclf.task import Prediction, Task, packaged_tasks
 
@@ -115,7 +114,6 @@ def run(
         if brought := [option for option, value in own.items() if value is not None]:
             raise PromptClfError(f"{brought[0]}: a saved classifier has its own; leave it out")
         common.check_saved_mode(saved, mode)
-        import_to_predict()
         classifier = common.open_classifier(
             saved, model, quantization, mode=mode, allow_other_base=allow_other_base, truncate=truncate
         )
@@ -128,7 +126,6 @@ def run(
         options = {"calibration": calibration, "truncate": truncate, "selection": selection, "seed": seed}
         base = (model, quantization)
         template = template or default_template(chosen, pairs)
-        import_to_predict()
         classifier = _fitted(chosen, rows, chosen_mode, base, template, options)
     predictions = classify_all(classifier, inputs.texts)
     if out:

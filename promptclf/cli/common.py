@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from promptclf.artifacts import MANIFEST
-from promptclf.cli.frame import say, set_verbosity
+from promptclf.cli.frame import prepare_to_predict, say, set_verbosity
 from promptclf.errors import ArtifactError, PromptClfError
 from promptclf.task import Task, packaged_classifier, packaged_tasks
 
@@ -164,8 +164,10 @@ def show_guess(source: str, columns: Mapping[str, str], given: Mapping[str, str]
 # ---- models and classifiers ------------------------------------------------------------------------
 
 
-def open_model(name: str | None, quantization: Quantization | None) -> HFModel:
+def open_model(name: str | None, quantization: Quantization | None, *, to_train: bool = False) -> HFModel:
     """The model that ``--model`` and ``--quantization`` name."""
+    if not to_train:
+        prepare_to_predict()
     from promptclf.lm.loading import load_model
 
     return load_model(name or "embedded", quantization=quantization or "none")
@@ -183,12 +185,15 @@ def open_classifier(
     """A saved classifier, on its own base model or on the one named."""
     from promptclf.artifacts import verify
     from promptclf.classifiers.persistence import local_folder
+
+    folder = local_folder(path, mode=mode or "lora")
+    prepare_to_predict()
     from promptclf.lm.loading import load_model
     from promptclf.modes import load_classifier
 
     base: Any = None
     if model or quantization:
-        saved = verify(local_folder(path, mode=mode or "lora"))["base_model"]
+        saved = verify(folder)["base_model"]
         if model is None and saved["source"] == "folder":
             raise PromptClfError(
                 f"{path} was fitted on a model in a folder ({saved['name']}); name that folder with --model"

@@ -36,6 +36,9 @@ ADVICE = {
 }
 
 
+_own = False  # whether this process runs a command and nothing else
+
+
 class Commands(TyperGroup):
     """The root command: an error that users can mend becomes one line on stderr and status 2.
 
@@ -64,6 +67,8 @@ class Commands(TyperGroup):
 
 def prepare_process() -> None:
     """Before libraries are imported: keep their messages away from users, and let them pass quickly."""
+    global _own
+    _own = True
     collect_rarely()
     for name, value in {
         "TRANSFORMERS_VERBOSITY": "error",
@@ -80,6 +85,14 @@ def prepare_process() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # results are UTF-8 wherever they go
         sys.stdout.reconfigure(encoding="utf-8")
     logging.getLogger().addHandler(logging.NullHandler())  # else Python prints the libraries' log lines
+
+
+def prepare_to_predict() -> None:
+    """Before a model is loaded that only predicts: let libraries pass quickly, if the process is our own."""
+    if _own:
+        from promptclf.lm.light import import_to_predict
+
+        import_to_predict()
 
 
 # ---- what goes to stderr ---------------------------------------------------------------------------

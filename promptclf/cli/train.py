@@ -135,7 +135,7 @@ def run(
         resume=resume,
     )
     classifier.check_options()
-    classifier.set_params(model=common.open_model(model, quantization))
+    classifier.set_params(model=common.open_model(model, quantization, to_train=True))
     validation = in_columns(dataset.validation) if dataset.validation else None
     try:
         classifier.fit(*in_columns(dataset.train), validation=validation)
