@@ -18,6 +18,7 @@ from promptclf.jobs.jobs import Jobs
 from promptclf.jobs.store import Store
 from promptclf.ui.core.service import Service
 from promptclf.ui.core.visitor import known_token, owner, owner_or_none, token_state
+from promptclf.ui.web import routes
 from promptclf.ui.web.routes import RoutedOnce
 from visitors import Visitor
 
@@ -78,7 +79,7 @@ def test_numbers_reach_their_handlers_as_they_come(app: Any) -> None:
 
 def test_routes_are_made_once_and_when_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Routes] = []
-    make = Routes.create_app
+    make = routes._create_app
 
     def count(*arguments: Any, **options: Any) -> Routes:
         made.append(make(*arguments, **options))
@@ -90,13 +91,17 @@ def test_routes_are_made_once_and_when_they_are_wanted(monkeypatch: pytest.Monke
         assert demo.queue(max_size=3) is demo
         assert demo._queue.max_size == 3
         assert not made
+        with gr.Blocks() as another:
+            gr.Textbox()
+        assert another.app is made[-1]
+        made.clear()
         assert isinstance(demo.app, Routes)
         assert demo.app is made[0]
         demo.app = later = Routes.create_app(demo)  # as it is launched
         assert demo.app is later
         assert len(made) == 2
 
-    monkeypatch.setattr(Routes, "create_app", count)
+    monkeypatch.setattr(routes, "_create_app", count)
     asyncio.run(build())
 
 

@@ -10,10 +10,6 @@ from promptclf import __version__
 from promptclf.cli import classify, compare, deploy, doctor, evaluate, prompt, serve, tasks, train
 from promptclf.cli.common import Verbose
 from promptclf.cli.frame import Commands, emit, prepare_process
-from promptclf.later import later
-
-# scikit-learn and gradio import them, for little that is asked of either here.
-SELDOM = ("scipy.stats", "pandas")
 
 app = typer.Typer(
     name="promptclf",
@@ -59,5 +55,4 @@ def _root(
 def main() -> None:
     """Run the command line."""
     prepare_process()
-    with later(*SELDOM):
-        app()
+    app()

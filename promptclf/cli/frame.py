@@ -66,7 +66,10 @@ class Commands(TyperGroup):
 
 
 def prepare_process() -> None:
-    """Before libraries are imported: keep their messages away from users, and let them pass quickly."""
+    """Before libraries are imported: keep their messages away from users, and let them pass quickly.
+
+    From then on the process counts as promptclf's own.
+    """
     global _own
     _own = True
     collect_rarely()

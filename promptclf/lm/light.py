@@ -18,19 +18,20 @@ TRACING = "torch._dynamo._trace_wrapped_higher_order_op"
 
 
 def import_to_predict() -> None:
-    """Import transformers and PEFT without torch's compiler and distributed tensors, and SciPy: half of it.
+    """Import transformers and PEFT without what they bring along to train, compile and see; in half the time.
 
-    For a process that predicts and does nothing else: their functions lose their marks for the compiler,
-    losses of object detection have no SciPy, and no model can be spread over devices. Each of the three can
-    itself be imported afterwards. Where this does not fit the versions that are installed, a plain import is
-    left to who needs one.
+    That is torch's compiler and distributed tensors, SciPy and torchvision. For a process that predicts and
+    does nothing else: for as long as it runs, functions of transformers have no marks for the compiler, no
+    model can be spread over devices, and none is found that needs SciPy or torchvision. All four can
+    themselves be imported afterwards. Where this does not fit the versions that are installed, whoever needs
+    the libraries imports the rest of them.
     """
     if not {"transformers", "peft", "torch._dynamo"}.isdisjoint(sys.modules):
         return
     import torch.distributed
 
     with (
-        _instead({"torch._dynamo": _no_compiler(), TRACING: _tracing(), "scipy": None}),
+        _instead({"torch._dynamo": _no_compiler(), TRACING: _tracing(), "scipy": None, "torchvision": None}),
         mock.patch("torch.distributed.is_available", return_value=False),
     ):
         try:
@@ -42,12 +43,12 @@ def import_to_predict() -> None:
             prepare_peft()
             import peft  # noqa: F401
         except Exception as error:
-            logger.info("libraries are imported whole: %s", error)
+            logger.info("libraries are imported whole: %s", error.__cause__ or error)
 
 
 @contextmanager
 def _instead(modules: dict[str, ModuleType | None]) -> Iterator[None]:
-    """Have modules imported that are not: others in their place, or (None) nothing."""
+    """Meanwhile, importing one of these that is not yet imported gives another module, or (None) fails."""
     modules = {name: module for name, module in modules.items() if name not in sys.modules}
     sys.modules.update(modules)  # type: ignore[arg-type]
     try:
@@ -59,7 +60,7 @@ def _instead(modules: dict[str, ModuleType | None]) -> Iterator[None]:
 
 
 def _no_compiler() -> Any:
-    """In place of torch._dynamo: marks that functions are given for it, which mark nothing."""
+    """Stands in for torch._dynamo: decorators that mark functions for it, and here do nothing."""
 
     def mark(function: Any = None, *_: Any, **__: Any) -> Any:
         return (lambda marked: marked) if function is None else function
@@ -70,7 +71,7 @@ def _no_compiler() -> Any:
 
 
 def _tracing() -> Any:
-    """In place of its only part that something is taken of, which is imported when it is used."""
+    """Stands in for the one file of it that transformers imports, until something in it is used."""
 
     def real() -> Any:
         from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex

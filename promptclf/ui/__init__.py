@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -31,9 +32,12 @@ _HOMES = {
 }
 
 
+_hurry = threading.RLock()
+
+
 @contextmanager
 def _quickly() -> Iterator[None]:
-    """Keep gradio from work on each of its components that only its developers need.
+    """While gradio is imported, keep it from work on each of its components that only its developers need.
 
     At every start it parses their source, to write stubs for type checkers, and compiles the texts that
     describe their events. A class without a source file is passed over, and a text is compiled once. Both
@@ -41,15 +45,19 @@ def _quickly() -> Iterator[None]:
     """
     import jinja2
 
-    getfile = inspect.getfile
+    getfile, compiled = inspect.getfile, lru_cache(maxsize=100)(jinja2.Template)
 
     def without_components(thing: Any) -> str:
         if isinstance(thing, type) and thing.__module__.startswith("gradio."):
             raise OSError
         return getfile(thing)
 
-    once = cache(jinja2.Template)
-    with mock.patch("inspect.getfile", without_components), mock.patch("jinja2.Template", once):
+    class Once(jinja2.Template):
+        def __new__(cls, source: Any, **options: Any) -> Any:
+            return super().__new__(jinja2.Template, source, **options) if options else compiled(source)
+
+    # One after the other, or what they replace would not be put back.
+    with _hurry, mock.patch("inspect.getfile", without_components), mock.patch("jinja2.Template", Once):
         yield
 
 

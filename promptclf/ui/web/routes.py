@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import gradio as gr
 from gradio.routes import App
+
+_create_app = App.create_app
 
 
 class RoutedOnce(gr.Blocks):
     """Blocks whose routes are made when they are launched, or else asked for.
 
-    gradio makes them anew whenever the queue is set and when the page is built, which is three times for
-    nothing and a quarter of the time that building takes.
+    gradio makes them anew at each step of building a page, its queue and all: three times for nothing,
+    which takes a quarter of the time until it is launched.
     """
 
     _app: App | None = None
+    _building = False
 
     @property
     def app(self) -> App:
@@ -33,16 +33,26 @@ class RoutedOnce(gr.Blocks):
 
     def queue(self, *arguments: Any, **options: Any) -> RoutedOnce:
         """As in `gradio.Blocks`."""
-        with _without_routes():
+        self._building = True
+        try:
             super().queue(*arguments, **options)
+        finally:
+            self._building = False
         return self
 
     def __exit__(self, *error: Any) -> None:
-        with _without_routes():
+        self._building = True
+        try:
             super().__exit__(*error)
+        finally:
+            self._building = False
 
 
-@contextmanager
-def _without_routes() -> Iterator[None]:
-    with mock.patch.object(App, "create_app", return_value=None):
-        yield
+def _create_later(blocks: gr.Blocks, *arguments: Any, **options: Any) -> App | None:
+    """`App.create_app`, but nothing for a `RoutedOnce` that is being built."""
+    if isinstance(blocks, RoutedOnce) and blocks._building:
+        return None
+    return _create_app(blocks, *arguments, **options)
+
+
+App.create_app = staticmethod(_create_later)  # type: ignore[method-assign, assignment]
