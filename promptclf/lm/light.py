@@ -21,8 +21,8 @@ def import_to_predict() -> None:
     """Import transformers and PEFT without what they bring along to train, compile and see; in half the time.
 
     That is torch's compiler and distributed tensors, SciPy and torchvision. For a process that predicts and
-    does nothing else: for as long as it runs, functions of transformers have no marks for the compiler, no
-    model can be spread over devices, and none is found that needs SciPy or torchvision. All four can
+    does nothing else: until it ends, functions of transformers have no marks for the compiler, no model can
+    be spread over devices, and transformers takes SciPy and torchvision for not installed. All four can
     themselves be imported afterwards. Where this does not fit the versions that are installed, whoever needs
     the libraries imports the rest of them.
     """

@@ -32,7 +32,7 @@ _HOMES = {
 }
 
 
-_hurry = threading.RLock()
+_hurry = threading.RLock()  # one after the other, or what is replaced would not be put back
 
 
 @contextmanager
@@ -43,22 +43,22 @@ def _quickly() -> Iterator[None]:
     describe their events. A class without a source file is passed over, and a text is compiled once. Both
     together take half the time of importing it.
     """
-    import jinja2
+    with _hurry:
+        from jinja2 import Template
 
-    getfile, compiled = inspect.getfile, lru_cache(maxsize=100)(jinja2.Template)
+        getfile, compiled = inspect.getfile, lru_cache(maxsize=100)(Template)
 
-    def without_components(thing: Any) -> str:
-        if isinstance(thing, type) and thing.__module__.startswith("gradio."):
-            raise OSError
-        return getfile(thing)
+        def without_components(thing: Any) -> str:
+            if isinstance(thing, type) and thing.__module__.startswith("gradio."):
+                raise OSError
+            return getfile(thing)
 
-    class Once(jinja2.Template):
-        def __new__(cls, source: Any, **options: Any) -> Any:
-            return super().__new__(jinja2.Template, source, **options) if options else compiled(source)
+        class Once(Template):
+            def __new__(cls, source: Any, **options: Any) -> Any:
+                return Template(source, **options) if options else compiled(source)
 
-    # One after the other, or what they replace would not be put back.
-    with _hurry, mock.patch("inspect.getfile", without_components), mock.patch("jinja2.Template", Once):
-        yield
+        with mock.patch("inspect.getfile", without_components), mock.patch("jinja2.Template", Once):
+            yield
 
 
 if not TYPE_CHECKING:  # a checker that saw this would accept any name
