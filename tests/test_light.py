@@ -115,7 +115,8 @@ def run(program: str, *arguments: object, first: Path = ROOT) -> str:
 
 
 def test_a_process_that_only_predicts_answers_as_ever_and_can_import_the_rest(tmp_path: Path) -> None:
-    run(PREDICT.format(prepare=QUICK) + AFTERWARDS, tmp_path / "quick.npy")
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('it wants all of torch')", encoding="utf-8")
+    run(PREDICT.format(prepare=QUICK) + AFTERWARDS, tmp_path / "quick.npy", first=tmp_path)
     run(PREDICT.format(prepare=""), tmp_path / "plain.npy")
     assert np.array_equal(np.load(tmp_path / "quick.npy"), np.load(tmp_path / "plain.npy"))
 

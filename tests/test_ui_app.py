@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import inspect
 import json
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import jinja2
 import pytest
 from gradio.routes import App as Routes
 
 from fakes import FakeModel
+from promptclf import ui
 from promptclf.errors import PromptClfError
 from promptclf.jobs.jobs import Jobs
 from promptclf.jobs.store import Store
@@ -75,6 +78,18 @@ def test_numbers_reach_their_handlers_as_they_come(app: Any) -> None:
     assert len(numbers) == 6
     for number in numbers:  # gradio would refuse them without a word on the page
         assert number.preprocess(-7.5) == -7.5
+
+
+def test_gradio_is_imported_in_a_hurry_of_which_nothing_stays() -> None:
+    before = inspect.getfile, jinja2.Template
+    with ui._quickly():
+        assert jinja2.Template("{{ a }}") is jinja2.Template("{{ a }}")
+        assert jinja2.Template("{{ a }}").render(a=1) == "1"
+        assert jinja2.Template("{{ a }}", autoescape=True).render(a="<") == "&lt;"
+        assert inspect.getfile(FakeModel)
+        with pytest.raises(OSError, match="passed over"):
+            inspect.getfile(gr.Textbox)
+    assert (inspect.getfile, jinja2.Template) == before
 
 
 def test_routes_are_made_once_and_when_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

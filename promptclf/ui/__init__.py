@@ -50,7 +50,7 @@ def _quickly() -> Iterator[None]:
 
         def without_components(thing: Any) -> str:
             if isinstance(thing, type) and thing.__module__.startswith("gradio."):
-                raise OSError
+                raise OSError("passed over")
             return getfile(thing)
 
         class Once(Template):
