@@ -203,7 +203,7 @@ def open_classifier(
             quantization=quantization or saved["requested_quantization"],
             revision=saved["revision"] if model is None and saved["source"] == "hub" else None,
         )
-    classifier = load_classifier(path, mode=mode or "lora", model=base, allow_other_base=allow_other_base)
+    classifier = load_classifier(folder, model=base, allow_other_base=allow_other_base)
     classifier.truncate = truncate
     return classifier
 

@@ -13,8 +13,7 @@ _create_app = App.create_app
 class RoutedOnce(gr.Blocks):
     """Blocks whose routes are made when they are launched, or else asked for.
 
-    gradio makes them anew at each step of building a page, its queue and all: three times for nothing,
-    which takes a quarter of the time until it is launched.
+    gradio makes them anew at each step: for a new page, when its queue is set and when it is complete.
     """
 
     _app: App | None = None

@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> 
     parser.add_argument("--rounds", type=int, help=f"default: 1 or 2, with --full {FULL_ROUNDS}")
     parser.add_argument("--only", nargs="*", metavar="GROUP", help="groups; default: all")
     parser.add_argument("--table", action="store_true", help="print the tables and stop")
-    parser.add_argument("--results", type=Path, default=runner.RESULTS, metavar="DIR", help="of figures")
+    parser.add_argument("--results", type=Path, default=runner.RESULTS, metavar="DIR", help="their folder")
     args = parser.parse_args(argv)
     look = partial(runner.saved, folder=args.results)
     if args.table:
