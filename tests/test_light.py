@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,13 +77,34 @@ assert not [name for name in left if name in sys.modules]
 """
 
 AFTERWARDS = """
-assert "torch._dynamo" not in sys.modules and "torch.distributed.tensor" not in sys.modules
+spared = ("scipy.stats", "sympy", "torch._dynamo", "torch.distributed.tensor")
+assert not [name for name in spared if name in sys.modules]
 import scipy.optimize, torch, torch.distributed.tensor
 assert torch.distributed.is_available() and torch.distributed.tensor.DTensor
 assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2)).tolist() == [2, 2]
 from transformers.masking_utils import TransformGetItemToIndex
 with TransformGetItemToIndex():
     assert torch.vmap(lambda i: torch.arange(3)[i])(torch.tensor([0, 2])).tolist() == [0, 2]
+"""
+
+MEANWHILE = """
+import sys
+from promptclf.lm.light import STATISTICS, _instead, _when_used
+with _instead({{STATISTICS: _when_used(STATISTICS)}}):
+    {import_}
+    assert norm.cdf(0) == 0.5
+assert sys.modules[STATISTICS].norm is norm
+import scipy.stats
+assert scipy.stats.norm is norm
+"""
+
+SKLEARN = """
+import sys
+from promptclf import ZeroShotClassifier
+assert "sklearn.base" in sys.modules and "scipy.stats" not in sys.modules
+from sklearn.utils.fixes import _mode  # the only use of it there
+assert _mode([1, 2, 2]).mode == 2
+assert "scipy.stats" in sys.modules
 """
 
 MISFIT = """
@@ -119,6 +141,18 @@ def test_a_process_that_only_predicts_answers_as_ever_and_can_import_the_rest(tm
     run(PREDICT.format(prepare=QUICK) + AFTERWARDS, tmp_path / "quick.npy", first=tmp_path)
     run(PREDICT.format(prepare=""), tmp_path / "plain.npy")
     assert np.array_equal(np.load(tmp_path / "quick.npy"), np.load(tmp_path / "plain.npy"))
+
+
+def test_scikit_learn_finds_the_rest_of_scipy_when_it_needs_it() -> None:
+    run(SKLEARN)
+
+
+@pytest.mark.parametrize(
+    "import_",
+    ["from scipy.stats import norm", "import scipy.stats.distributions as d; norm = d.norm"],
+)
+def test_who_imports_at_the_same_moment_gets_the_real_thing(import_: str) -> None:
+    run(MEANWHILE.format(import_=import_))
 
 
 def test_other_versions_are_imported_whole(tmp_path: Path) -> None:

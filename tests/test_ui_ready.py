@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fakes import FakeModel
-from promptclf.errors import DataError, PromptClfError
+from promptclf.errors import DataError, ModelError, PromptClfError
 from promptclf.jobs.store import Store
 from promptclf.prompt import PromptTemplate
 from promptclf.task import Task
@@ -203,6 +203,8 @@ def test_warm_up_gets_ready_and_close_stops_it(model: FakeModel, own_home: Path)
     warming.join(timeout=60)
     assert it.is_ready("zero-shot", source)
     assert it.is_ready("few-shot", source)
+    it.warm_up()
+    assert it._background == [warming]
     it.close()
 
     shutil.rmtree(own_home)
@@ -211,6 +213,21 @@ def test_warm_up_gets_ready_and_close_stops_it(model: FakeModel, own_home: Path)
     with pytest.raises(PromptClfError, match="closing"):
         stopped.classify("my parcel", "zero-shot", "support")
     assert not stopped.is_ready("zero-shot", source)
+
+
+def test_close_does_not_wait_for_a_model_that_is_still_loaded() -> None:
+    ended = threading.Event()
+
+    def load() -> FakeModel:
+        assert ended.wait(60)
+        raise ModelError("the model is closed")
+
+    it = Service("embedded", load=load, unload=ended.set)
+    it.warm_up()
+    (warming,) = it._background
+    assert warming.is_alive()
+    it.close()
+    assert not warming.is_alive()
 
 
 def test_the_polite_model_changes_no_number(model: FakeModel) -> None:

@@ -1,1 +1,5 @@
 """What fits and predicts: one class a mode, and what they share."""
+
+from promptclf.lm.light import import_sklearn
+
+import_sklearn()

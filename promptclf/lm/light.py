@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial, wraps
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 logger = logging.getLogger(__name__)
 
-SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+STATISTICS = "scipy.stats"
 TRACING = "torch._dynamo._trace_wrapped_higher_order_op"
 
 
@@ -28,22 +29,30 @@ def import_to_predict() -> None:
     """
     if not {"transformers", "peft", "torch._dynamo"}.isdisjoint(sys.modules):
         return
-    import torch.distributed
 
     with (
         _instead({"torch._dynamo": _no_compiler(), TRACING: _tracing(), "scipy": None, "torchvision": None}),
         mock.patch("torch.distributed.is_available", return_value=False),
     ):
         try:
-            from transformers import LlamaConfig, LlamaForCausalLM
+            from transformers import LlamaForCausalLM  # noqa: F401
 
-            # A model is made without memory for its weights, by functions that look once for the compiler.
-            with torch.device("meta"):
-                LlamaForCausalLM(LlamaConfig(**dict.fromkeys(SIZES, 4)))
             prepare_peft()
             import peft  # noqa: F401
         except Exception as error:
             logger.info("libraries are imported whole: %s", error.__cause__ or error)
+
+
+def import_sklearn() -> None:
+    """Import what scikit-learn's estimators stand on without scipy.stats, which takes most of the time.
+
+    One function there uses it, and finds it in ``scipy`` when it is called. Whoever else imports it at the
+    same moment gets it.
+    """
+    if "sklearn" in sys.modules:
+        return
+    with _instead({STATISTICS: _when_used(STATISTICS)}):
+        import sklearn.base  # noqa: F401
 
 
 @contextmanager
@@ -57,6 +66,19 @@ def _instead(modules: dict[str, ModuleType | None]) -> Iterator[None]:
         for name, module in modules.items():
             if sys.modules.get(name) is module:
                 del sys.modules[name]
+
+
+def _when_used(name: str) -> ModuleType:
+    """Stands in for a module, which is imported when something in it is used."""
+    module: Any = ModuleType(name)
+
+    def real(attribute: str) -> Any:
+        if sys.modules.get(name) is module:
+            sys.modules.pop(name, None)
+        return getattr(importlib.import_module(name), attribute)
+
+    module.__getattr__ = real
+    return cast(ModuleType, module)
 
 
 def _no_compiler() -> Any:

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -244,7 +245,14 @@ def _weights(
 def _pretrained(where: str, load: dict[str, Any]) -> Any:
     from transformers import AutoModelForCausalLM
 
-    module, report = AutoModelForCausalLM.from_pretrained(where, output_loading_info=True, **load)
+    from promptclf.lm.unfilled import Unfilled
+
+    load_now = partial(AutoModelForCausalLM.from_pretrained, where, output_loading_info=True, **load)
+    try:
+        with Unfilled():
+            module, report = load_now()
+    except RuntimeError:  # a model may compute with what it counted and what it was to draw
+        module, report = load_now()
     if missing := sorted(report["missing_keys"]):  # they would be drawn at random without a word
         raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]!r}")
     return module

@@ -33,7 +33,8 @@ def serve(
         from promptclf.ui import build_app, run
         from promptclf.ui.core.service import Service
 
-        service = Service(model, quantization=quantization, load=remote.load)
+        service = Service(model, quantization=quantization, load=remote.load, unload=remote.close)
+        service.warm_up()
         run(build_app(service), server_name=host, server_port=port)
     except OSError as error:
         if "empty port" not in str(error):  # so says gradio

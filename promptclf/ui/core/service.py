@@ -59,8 +59,8 @@ class Service:
         For a name: "none", "int8" or "nf4".
     store
         Where visitors' data sets and adapters are; without it, only packaged tasks are known.
-    load
-        Loads the model of that name in place of `promptclf.load_model`.
+    load, unload
+        Load the model of that name, in place of `promptclf.load_model`, and end it.
     """
 
     def __init__(
@@ -70,11 +70,12 @@ class Service:
         quantization: str = "none",
         store: Store | None = None,
         load: Callable[[], LanguageModel] | None = None,
+        unload: Callable[[], None] = lambda: None,
     ) -> None:
         self._source = model
         self._quantization = quantization
         self._model: LanguageModel | None = None if isinstance(model, str) else model
-        self._load = load or self._load_here
+        self._load, self._unload = load or self._load_here, unload
         self._loading = threading.Lock()
         self._stop = threading.Event()
         self._background: list[threading.Thread] = []
@@ -361,7 +362,9 @@ class Service:
     # ---- before and after -----------------------------------------------------------------------
 
     def warm_up(self, task: str = "support") -> None:
-        """Get all modes ready in the background, the quickest first."""
+        """Get all modes ready in the background, the quickest first. Only the first call does."""
+        if self._background:
+            return
         source = Source(task)
 
         def work() -> None:
@@ -375,9 +378,10 @@ class Service:
         self._begin(work, "warm-up")
 
     def close(self) -> None:
-        """Stop work in the background."""
+        """Stop work in the background, and end the model if it was loaded by `load`."""
         self._stop.set()
         self._batcher.close()
+        self._unload()
         for thread in self._background:
             thread.join(timeout=30)
 

@@ -1,0 +1,33 @@
+"""Making a model whose weights come from files: on the meta device, where tensors have no values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+DRAW = (torch.Tensor.normal_, torch.Tensor.uniform_)
+
+
+class Unfilled(TorchFunctionMode):
+    """While it is entered, nothing is drawn for tensors on the meta device, and counting is done on the CPU.
+
+    Either is done there in Python, for nothing, and has torch import sympy, which takes longer than to load a
+    small model. transformers makes anew each buffer that no file has, once the weights are loaded, so that
+    nobody sees on what device it was first.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[Any], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function of torch, or do without."""
+        kwargs = kwargs or {}
+        if func in DRAW or getattr(func, "__module__", None) == torch.nn.init.__name__:
+            tensor = kwargs["tensor"] if "tensor" in kwargs else args[0]
+            if tensor.is_meta:
+                return tensor
+        if func is torch.arange and str(kwargs.get("device")) == "meta":
+            kwargs = {**kwargs, "device": "cpu"}
+        return func(*args, **kwargs)
