@@ -149,7 +149,11 @@ def test_scikit_learn_finds_the_rest_of_scipy_when_it_needs_it() -> None:
 
 @pytest.mark.parametrize(
     "import_",
-    ["from scipy.stats import norm", "import scipy.stats.distributions as d; norm = d.norm"],
+    [
+        "from scipy.stats import norm",
+        "from scipy import stats; norm = stats.norm",
+        "import scipy.stats.distributions as d; norm = d.norm",
+    ],
 )
 def test_who_imports_at_the_same_moment_gets_the_real_thing(import_: str) -> None:
     run(MEANWHILE.format(import_=import_))

@@ -215,19 +215,37 @@ def test_warm_up_gets_ready_and_close_stops_it(model: FakeModel, own_home: Path)
     assert not stopped.is_ready("zero-shot", source)
 
 
-def test_close_does_not_wait_for_a_model_that_is_still_loaded() -> None:
+def test_close_does_not_wait_for_a_model_that_is_still_loading() -> None:
     ended = threading.Event()
 
     def load() -> FakeModel:
         assert ended.wait(60)
         raise ModelError("the model is closed")
 
-    it = Service("embedded", load=load, unload=ended.set)
+    it = Service("embedded", load=load, cancel=ended.set)
     it.warm_up()
     (warming,) = it._background
     assert warming.is_alive()
     it.close()
     assert not warming.is_alive()
+
+
+def test_a_model_that_cannot_be_loaded_is_loaded_once_before_someone_asks(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    tries: list[str] = []
+
+    def load() -> FakeModel:
+        tries.append("try")
+        raise RuntimeError("killed")
+
+    it = Service("embedded", load=load)
+    it.warm_up()
+    it._background[0].join(60)
+    assert tries == ["try"]
+    assert not capfd.readouterr().err
+    with pytest.raises(RuntimeError, match="killed"):
+        _ = it.model
 
 
 def test_the_polite_model_changes_no_number(model: FakeModel) -> None:

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from promptclf.lm.loading import load_model
-from promptclf.lm.unfilled import Unfilled
+from promptclf.lm.unfilled import Unfilled, made_unfilled
 from promptclf.quiet import quiet
 
 SIZES = {"vocab_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32}
@@ -85,6 +85,18 @@ def test_a_model_that_cannot_be_made_so_is_made_as_ever(tiny_llama: Path, tmp_pa
     assert isinstance(module, Counting)
     known = load_model(str(tiny_llama)).module
     assert torch.equal(module.lm_head.weight, known.lm_head.weight)
+
+
+def test_an_error_of_another_kind_is_no_reason_to_load_again() -> None:
+    tries: list[str] = []
+
+    def load() -> None:
+        tries.append("try")
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        made_unfilled(load)
+    assert tries == ["try"]
 
 
 def test_tensors_with_values_are_drawn_and_counted_as_ever() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial, wraps
@@ -13,6 +14,8 @@ from typing import Any, cast
 from unittest import mock
 
 logger = logging.getLogger(__name__)
+
+_removing = threading.Lock()
 
 STATISTICS = "scipy.stats"
 TRACING = "torch._dynamo._trace_wrapped_higher_order_op"
@@ -47,7 +50,7 @@ def import_sklearn() -> None:
     """Import what scikit-learn's estimators stand on without scipy.stats, which takes most of the time.
 
     One function there uses it, and finds it in ``scipy`` when it is called. Whoever else imports it at the
-    same moment gets it.
+    same moment gets it, or a module that passes everything on to it.
     """
     if "sklearn" in sys.modules:
         return
@@ -64,8 +67,14 @@ def _instead(modules: dict[str, ModuleType | None]) -> Iterator[None]:
         yield
     finally:
         for name, module in modules.items():
-            if sys.modules.get(name) is module:
-                del sys.modules[name]
+            _remove(name, module)
+
+
+def _remove(name: str, module: ModuleType | None) -> None:
+    """Forget a module, unless another has taken its place."""
+    with _removing:
+        if sys.modules.get(name) is module:
+            sys.modules.pop(name, None)
 
 
 def _when_used(name: str) -> ModuleType:
@@ -73,8 +82,7 @@ def _when_used(name: str) -> ModuleType:
     module: Any = ModuleType(name)
 
     def real(attribute: str) -> Any:
-        if sys.modules.get(name) is module:
-            sys.modules.pop(name, None)
+        _remove(name, module)
         return getattr(importlib.import_module(name), attribute)
 
     module.__getattr__ = real

@@ -245,14 +245,11 @@ def _weights(
 def _pretrained(where: str, load: dict[str, Any]) -> Any:
     from transformers import AutoModelForCausalLM
 
-    from promptclf.lm.unfilled import Unfilled
+    from promptclf.lm.unfilled import made_unfilled
 
-    load_now = partial(AutoModelForCausalLM.from_pretrained, where, output_loading_info=True, **load)
-    try:
-        with Unfilled():
-            module, report = load_now()
-    except RuntimeError:  # a model may compute with what it counted and what it was to draw
-        module, report = load_now()
+    module, report = made_unfilled(
+        partial(AutoModelForCausalLM.from_pretrained, where, output_loading_info=True, **load)
+    )
     if missing := sorted(report["missing_keys"]):  # they would be drawn at random without a word
         raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]!r}")
     return module

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from promptclf.errors import PromptClfError
 from promptclf.lm.remote import RemoteModel
 
@@ -33,9 +35,11 @@ def serve(
         from promptclf.ui import build_app, run
         from promptclf.ui.core.service import Service
 
-        service = Service(model, quantization=quantization, load=remote.load, unload=remote.close)
-        service.warm_up()
-        run(build_app(service), server_name=host, server_port=port)
+        with closing(
+            Service(model, quantization=quantization, load=remote.load, cancel=remote.close)
+        ) as service:
+            service.warm_up()
+            run(build_app(service), server_name=host, server_port=port)
     except OSError as error:
         if "empty port" not in str(error):  # so says gradio
             raise

@@ -34,7 +34,7 @@ def first_answer(mode: str) -> tuple[float, float]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "promptclf", "serve", "--port", str(port)]
-    # One client: to make another for each attempt takes a core's time from who is starting.
+    # One client: to make another for each attempt takes half a core from what is measured.
     calls = httpx.Client(base_url=f"http://127.0.0.1:{port}/gradio_api/call", timeout=600)
     start = time.perf_counter()
     with (

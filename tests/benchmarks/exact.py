@@ -3,6 +3,7 @@
     PYTHONPATH=tests .venv-bench/bin/python tests/benchmarks/exact.py  # which `make bench` installs
 
 The truth is what the plain model of transformers says in float64: a prompt once, then each answer after it.
+It is not quite that: norms and the angles of positions are computed in float32 in any case.
 The work is that of the speed comparison (77 labels of one text take lm-evaluation-harness three minutes).
 """
 

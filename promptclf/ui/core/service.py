@@ -59,8 +59,8 @@ class Service:
         For a name: "none", "int8" or "nf4".
     store
         Where visitors' data sets and adapters are; without it, only packaged tasks are known.
-    load, unload
-        Load the model of that name, in place of `promptclf.load_model`, and end it.
+    load, cancel
+        Loads the model of that name in place of `promptclf.load_model`, and ends that if it is under way.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class Service:
         quantization: str = "none",
         store: Store | None = None,
         load: Callable[[], LanguageModel] | None = None,
-        unload: Callable[[], None] = lambda: None,
+        cancel: Callable[[], None] = lambda: None,
     ) -> None:
         self._source = model
         self._quantization = quantization
         self._model: LanguageModel | None = None if isinstance(model, str) else model
-        self._load, self._unload = load or self._load_here, unload
+        self._load, self._cancel = load or self._load_here, cancel
         self._loading = threading.Lock()
         self._stop = threading.Event()
         self._background: list[threading.Thread] = []
@@ -368,20 +368,26 @@ class Service:
         source = Source(task)
 
         def work() -> None:
+            try:
+                _ = self.model
+            except Exception as error:  # told again to whoever asks
+                logger.info("the model is not ready: %s", error)
+                return
             for mode in QUICKEST_FIRST:
                 try:
                     if self.unavailable(mode, source) is None:
                         self.ready.classifier(source, mode)
-                except PromptClfError as error:  # told again to whoever asks
+                except PromptClfError as error:
                     logger.info("%s is not ready: %s", mode, error)
 
         self._begin(work, "warm-up")
 
     def close(self) -> None:
-        """Stop work in the background, and end the model if it was loaded by `load`."""
+        """Stop work in the background. A model that is not yet loaded is waited for no longer."""
         self._stop.set()
         self._batcher.close()
-        self._unload()
+        if self._model is None:
+            self._cancel()
         for thread in self._background:
             thread.join(timeout=30)
 
