@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from serving import ROOT, App, serve
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 MODES = ["zero-shot", "few-shot", *(["lora"] if (PACKAGED_TASKS / "support" / "adapter").is_dir() else [])]
+HTTPX_KEEPS = 5  # seconds, by default
 TEXT = "My parcel was due on Monday and there is still no sign of it."
 
 
@@ -94,6 +97,18 @@ def test_compare(client: Any) -> None:
     own = client.predict(text=TEXT, labels=["refund", "delivery"], api_name="/compare")
     assert list(own["predictions"]) == ["zero-shot"]
     assert all("needs labelled examples" in reason for reason in own["unavailable"].values())
+
+
+def test_a_connection_is_kept_for_longer_than_httpx_does(server: App) -> None:
+    connection = HTTPConnection(server.address.removeprefix("http://"), timeout=60)
+    ends = []
+    for pause in (0, HTTPX_KEEPS + 1):
+        time.sleep(pause)
+        connection.request("GET", "/gradio_api/info")
+        assert len(connection.getresponse().read()) > 1000
+        ends.append(connection.sock.getsockname())
+    connection.close()
+    assert ends[0] == ends[1]
 
 
 def test_the_server_does_without_torch(server: App, client: Any) -> None:

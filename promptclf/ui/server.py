@@ -21,6 +21,9 @@ MAX_FILE = 25 * 2**20
 OTHERS = 64  # events at once, besides waiting texts
 SESSIONS = 4000  # kept of visitors and of calls, the last ones used: 185 KiB each
 DRAIN_SECONDS = 10.0
+# A connection is kept open unused for longer than by who asks: httpx keeps one for 5 s, as uvicorn does, so that a call
+# after just that time would be sent while the connection is being closed.
+KEEP_ALIVE_SECONDS = 30
 STYLES = ("app.css", "work.css")
 
 
@@ -46,6 +49,7 @@ def run(demo: App, **launch: Any) -> None:
     try:
         signal.signal(signal.SIGTERM, _terminate)
         demo.launch(quiet=True, prevent_thread_lock=True, **launch_settings(drain), **launch)
+        demo.server.config.timeout_keep_alive = KEEP_ALIVE_SECONDS
         print(f"promptclf is running on {str(demo.local_url).rstrip('/')}", flush=True)
         _ = context.service.model  # the page is there while it loads; without it, there is nothing to serve
         context.service.warm_up()

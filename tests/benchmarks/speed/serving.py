@@ -103,21 +103,17 @@ class Calls(Job):
 
 
 def groups(full: bool) -> list[Group]:
-    """All groups; `full` also asks for zero-shot answers."""
+    """All groups; `full` asks more one at a time."""
     cores = os.cpu_count() or 1
 
-    def calls(name: str, count: int, at_once: int, mode: str) -> Variant:
-        arguments: dict[str, Any] = {"calls": count, "at_once": at_once, "mode": mode}
+    def calls(name: str, count: int, at_once: int) -> Variant:
+        arguments: dict[str, Any] = {"calls": count, "at_once": at_once, "mode": "lora"}
         return Variant(name, "benchmarks.speed.serving:Calls", count, arguments, threads=cores)
 
     return [
         Group(
-            f"serving-{mode}" if mode != "lora" else "serving",
-            (
-                calls("200 at once", 200, 200, mode),
-                calls("one at a time", 200 if full else 25, 1, mode),
-            ),
+            "serving",
+            (calls("200 at once", 200, 200), calls("one at a time", 200 if full else 25, 1)),
             clock="wall",
         )
-        for mode in (("lora", "zero-shot") if full else ("lora",))
     ]

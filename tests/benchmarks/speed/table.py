@@ -353,9 +353,8 @@ def readme(look: Look = saved) -> str:
 
 
 def without_avx512() -> str:
-    """README's part on a processor with AVX2 only: targets and machine."""
-    look = partial(saved, folder=WITHOUT_AVX512)
-    return "\n\n".join([targets(look), machine(look)]) + "\n"
+    """The same on a processor with AVX2 only."""
+    return readme(partial(saved, folder=WITHOUT_AVX512))
 
 
 def everything(look: Look = saved) -> str:
