@@ -21,8 +21,8 @@ MAX_FILE = 25 * 2**20
 OTHERS = 64  # events at once, besides waiting texts
 SESSIONS = 4000  # kept of visitors and of calls, the last ones used: 185 KiB each
 DRAIN_SECONDS = 10.0
-# A connection is kept open unused for longer than by who asks: httpx keeps one for 5 s, as uvicorn does, so that a call
-# after just that time would be sent while the connection is being closed.
+# Longer than those who ask keep an unused connection: httpx does for 5 s, and so does uvicorn by itself.
+# A call after just that time would be sent into its closing.
 KEEP_ALIVE_SECONDS = 30
 STYLES = ("app.css", "work.css")
 
