@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from promptclf.lm.embedded import embedded_folder
+
 ROOT = Path(__file__).parents[1]
 
 STAND_IN = """
@@ -136,7 +138,10 @@ def run(program: str, *arguments: object, first: Path = ROOT) -> str:
     return done.stdout
 
 
-def test_a_process_that_only_predicts_answers_as_ever_and_can_import_the_rest(tmp_path: Path) -> None:
+def test_a_process_that_only_predicts_answers_as_ever_and_can_import_the_rest(
+    tmp_path: Path, promptclf_home: Path
+) -> None:
+    embedded_folder()  # what converts the model once, does more than to predict
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('it wants all of torch')", encoding="utf-8")
     run(PREDICT.format(prepare=QUICK) + AFTERWARDS, tmp_path / "quick.npy", first=tmp_path)
     run(PREDICT.format(prepare=""), tmp_path / "plain.npy")
