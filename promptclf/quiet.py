@@ -11,6 +11,22 @@ NOISY = ("bitsandbytes", "accelerate", "peft", "torchao", "huggingface_hub")
 
 
 @contextmanager
+def quiet_logs() -> Iterator[None]:
+    """Silence log lines of the libraries beside transformers that are less than an error, then restore.
+
+    The first import of bitsandbytes, for one, warns of kernels that it would rather have.
+    """
+    levels = {name: logging.getLogger(name).level for name in NOISY}
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Silence progress bars and everything below an error of the model libraries, then restore."""
     from huggingface_hub.utils import are_progress_bars_disabled
@@ -19,21 +35,16 @@ def quiet() -> Iterator[None]:
 
     verbosity = transformers_logging.get_verbosity()
     bars = not are_progress_bars_disabled()
-    levels = {name: logging.getLogger(name).level for name in NOISY}
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    for name in NOISY:
-        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         # The reader of GGUF files draws its bar past the switch of transformers; here it obeys it.
-        with mock.patch.object(gguf_reader, "tqdm", transformers_logging.tqdm, create=True):
+        with quiet_logs(), mock.patch.object(gguf_reader, "tqdm", transformers_logging.tqdm, create=True):
             yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
 
 
 def hush_casts() -> None:

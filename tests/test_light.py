@@ -18,7 +18,10 @@ from promptclf.lm.embedded import embedded_folder
 ROOT = Path(__file__).parents[1]
 
 STAND_IN = """
+import logging
 import torch
+
+logging.getLogger("bitsandbytes.backends.cpu.ops").warning("one of the kernels is missing")
 
 calls = []
 
@@ -38,7 +41,9 @@ more = torch.compile(more, backend=backend)
 
 
 PROGRAM = """
+import logging, sys
 import torch
+logging.basicConfig(stream=sys.stdout)
 from promptclf.lm.light import prepare_peft
 before = torch.compile
 prepare_peft()
@@ -171,4 +176,4 @@ def test_other_versions_are_imported_whole(tmp_path: Path) -> None:
 
 def test_functions_are_compiled_when_they_are_called(tmp_path: Path) -> None:
     (tmp_path / "bitsandbytes.py").write_text(STAND_IN, encoding="utf-8")
-    run(PROGRAM, first=tmp_path)
+    assert run(PROGRAM, first=tmp_path) == "", "what it lacks is of no use to say in every process"

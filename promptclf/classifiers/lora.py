@@ -20,7 +20,6 @@ from promptclf.data.splitting import hold_out
 from promptclf.errors import ArtifactError, DataError, ModelError
 from promptclf.lm.model import AdaptableModel, HFModel, LanguageModel
 from promptclf.prompt import PromptTemplate
-from promptclf.quiet import quiet
 from promptclf.settings import TrainConfig
 from promptclf.task import Task
 
@@ -195,9 +194,8 @@ class LoraClassifier(PromptClassifier):
         """Train a new adapter in place of the one there is."""
         import torch
 
-        with quiet():  # the first import of bitsandbytes says which of its kernels are missing
-            from promptclf.training.checkpoints import Checkpoints
-            from promptclf.training.trainer import train
+        from promptclf.training.checkpoints import Checkpoints
+        from promptclf.training.trainer import train
 
         # Initial weights and dropout depend on the seed, and the caller's random state is untouched.
         with torch.random.fork_rng():

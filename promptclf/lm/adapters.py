@@ -175,8 +175,8 @@ def lora_config(module: Any, config: TrainConfig) -> Any:
     TrainingError
         If more layers are to be tuned than there are.
     """
+    prepare_peft()
     with quiet():
-        prepare_peft()
         from peft import LoraConfig
 
     modules, upper = config.target_modules, None

@@ -13,6 +13,8 @@ from types import ModuleType
 from typing import Any, cast
 from unittest import mock
 
+from promptclf.quiet import quiet_logs
+
 logger = logging.getLogger(__name__)
 
 _removing = threading.Lock()
@@ -142,7 +144,8 @@ def prepare_peft() -> None:
 
     torch.compile = compile_later  # type: ignore[assignment]
     try:
-        import bitsandbytes  # noqa: F401
+        with quiet_logs():
+            import bitsandbytes  # noqa: F401
     except Exception:  # it does not fit this machine: PEFT does without it, or says so itself
         sys.modules.pop("bitsandbytes", None)
     finally:

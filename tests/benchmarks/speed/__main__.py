@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import benchmarks.speed
 from benchmarks.speed import runner, table
 
 FULL_ROUNDS = 5
+KINDS = ("float32", "bfloat16", "float16")
 
 
 def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> int:
@@ -23,6 +25,7 @@ def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> 
     parser.add_argument("--full", action="store_true", help="more texts, labels and rounds")
     parser.add_argument("--rounds", type=int, help=f"default: 1 or 2, with --full {FULL_ROUNDS}")
     parser.add_argument("--only", nargs="*", metavar="GROUP", help="groups; default: all")
+    parser.add_argument("--dtype", choices=KINDS, help="of the weights; default: float32 on a CPU")
     parser.add_argument("--table", action="store_true", help="print the tables and stop")
     parser.add_argument("--results", type=Path, default=runner.RESULTS, metavar="DIR", help="their folder")
     args = parser.parse_args(argv)
@@ -32,6 +35,8 @@ def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> 
         return 0
     from benchmarks.speed import device, scaling, scoring, serving, training
 
+    if args.dtype:
+        os.environ[device.DTYPE] = args.dtype  # for the processes of all variants, and for this one
     known = [g for part in (scoring, training, serving, scaling) for g in part.groups(args.full)]
     names = [group.name for group in known]
     if unknown := [name for name in args.only or [] if name not in names]:

@@ -14,6 +14,7 @@ from typing import Any
 
 SHAPES = ((2048, 2048, 2048), (512, 576, 1536))  # square, and one of the embedded model's layers
 PEAK_SECONDS = 1.0
+DTYPE = "PROMPTCLF_BENCH_DTYPE"  # in the environment: what `dtype` is
 
 
 def name() -> str:
@@ -26,6 +27,8 @@ def dtype() -> Any:
     """What ours and peers load their weights as, where nothing else is said."""
     import torch
 
+    if asked := os.environ.get(DTYPE):
+        return getattr(torch, asked)
     if name() == "cpu":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
