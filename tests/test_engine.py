@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from promptclf.lm.engine import ScoringEngine
+from promptclf.lm.engine import ScoringEngine, pass_tokens
 from promptclf.lm.model import HFModel
 from promptclf.lm.padded import batches
 from promptclf.lm.prefix import MIN_PREFIX, common_length
@@ -116,6 +117,32 @@ def test_one_by_one_and_in_a_batch_agree(tiny: HFModel, fresh: ScoringEngine) ->
     np.testing.assert_allclose(alone, together, atol=CLOSE, rtol=0)
     small = ScoringEngine(tiny.module, tiny.tokenizer.pad_token_id, batch_tokens=40, path=fresh.path)
     np.testing.assert_allclose(small.score(prompts, ends), together, atol=CLOSE, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "capabilities", "threads", "expected"),
+    [
+        (torch.float32, {"amx_bf16": True}, 1, 448),
+        (torch.float32, {"amx_bf16": True}, 2, 896),
+        (torch.float32, {"amx_bf16": True}, 64, 2048),
+        (torch.bfloat16, {"amx_bf16": True}, 1, 2048),
+        (torch.bfloat16, {"amx_bf16": False}, 1, 448),
+        (torch.bfloat16, None, 1, 448),  # an older torch does not tell
+    ],
+)
+def test_a_pass_holds_what_suits_the_processor(
+    dtype: torch.dtype,
+    capabilities: dict[str, bool] | None,
+    threads: int,
+    expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if capabilities is None:
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert pass_tokens(SimpleNamespace(device=torch.device("cpu"), dtype=dtype)) == expected
 
 
 def test_the_order_of_texts_and_labels_does_not_matter(tiny: HFModel, fresh: ScoringEngine) -> None:

@@ -202,10 +202,29 @@ def test_tables_show_figures() -> None:
     )
 
 
-def test_log_likelihoods_are_compared_in_float32_only() -> None:
-    some = measured("zero-shot")
-    some["machine"]["dtype"] = "bfloat16"
-    assert table.same_scores("zero-shot").cells(lambda group: some)[4].endswith("this is bfloat16")
+def test_what_means_something_in_float32_only_is_not_shown_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    half = measured("zero-shot")
+    half["machine"]["dtype"] = "bfloat16"
+    assert table.same_scores("zero-shot", "zero-shot").cells(lambda group: half)[4] == "asked of float32 only"
+
+    some = {"zero-shot": half}
+    monkeypatch.setattr(table, "saved", lambda name, folder: some.get(name))
+    shown = table.elsewhere("speed-bfloat16")
+    assert "ours in the precision it chooses" in shown and "a CPU, 2 cores, bfloat16" in shown
+    assert not any(
+        words in shown for words in ("ours in float32", "log-likelihoods", "not measured", "texts/s")
+    )
+
+
+def test_the_dtype_is_that_of_all_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from benchmarks.speed import device
+
+    monkeypatch.setenv(device.DTYPE, "bfloat16")
+    assert device.dtype() is torch.bfloat16 and device.machine()["dtype"] == "bfloat16"
 
 
 def test_a_wrong_argmax_is_no_figure() -> None:

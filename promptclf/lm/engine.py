@@ -66,9 +66,7 @@ class ScoringEngine:
     ) -> None:
         self.model = model
         self.pad_id = pad_id
-        on_cpu = model.device.type == "cpu"
-        # On a CPU what a pass holds should fit into the core's cache: 1,024 tokens are 10 % slower.
-        self.batch_tokens = batch_tokens or (448 if on_cpu else 16384)
+        self.batch_tokens = batch_tokens or pass_tokens(model)
         self.head = Head(model)
         self.prefixes = PrefixCache(self._keys_and_values)
         self.path, self.key, self.spare_nodes = path, key, spare_nodes
@@ -290,6 +288,21 @@ class ScoringEngine:
         limit = tolerance(self.model, float(np.abs(expected[0] - expected[1]).max()))
         found = self._score(prompts, answers, False, None, epsilon, spare_nodes=0)
         return bool(np.abs(found - expected).max() <= limit)
+
+
+def pass_tokens(model: Any) -> int:
+    """How many tokens one forward pass of a model should hold: what was quickest on such devices.
+
+    On a CPU what a thread works on should fit into its core's cache. But matrix units (AMX) multiply so fast
+    that laying the weights out for them, once in each pass, takes longer: there, fewer and larger passes are
+    quicker (``tests/benchmarks/passes.py``).
+    """
+    if model.device.type != "cpu":
+        return 16384
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.13
+    if model.dtype == torch.bfloat16 and capabilities.get("amx_bf16"):
+        return 2048
+    return min(448 * torch.get_num_threads(), 2048)
 
 
 class _Reached(Exception):  # noqa: N818  (a signal, not an error)

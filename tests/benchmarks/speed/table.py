@@ -33,7 +33,8 @@ GROUPS = (
     "labels",
     "cores",
 )
-WITHOUT_AVX512 = RESULTS.with_name("speed-avx2")
+# Folders with results of the same machine with both sides in bfloat16, and of others.
+ELSEWHERE = ("speed-bfloat16", "speed-avx512", "speed-avx2")
 Look = Callable[[str], Result | None]
 Form = Literal["times", "share", "difference"]
 
@@ -50,6 +51,8 @@ class Row:
         At least this; for a "difference" and a memory share, at most.
     ours, other
         The variants that it compares.
+    dtype
+        What both sides must compute in, if the line means nothing otherwise.
     """
 
     against: str
@@ -61,12 +64,15 @@ class Row:
     ours: str = "ours"
     other: str | None = None
     form: Form = "times"
+    dtype: str | None = None
 
     def cells(self, look: Look = saved) -> list[str]:
         """The line's cells."""
         result = look(self.group)
         goals = [show(goal, self.form) if goal is not None else "" for goal in (self.must, self.aim)]
         try:
+            if not self.suits(result):
+                raise NoFigureError(f"asked of {self.dtype} only")
             found = self.figure(result)
         except NoFigureError as why:
             return [self.against, self.work, *goals, str(why), "", "", ""]
@@ -81,6 +87,10 @@ class Row:
             " / ".join(f"{peak_memory(result, name):,.0f}" for name in names),
         ]
 
+    def suits(self, result: Result | None) -> bool:
+        """Whether the line means anything for this result."""
+        return self.dtype is None or result is None or result["machine"]["dtype"] == self.dtype
+
     def reached(self, value: float) -> str:
         """Which of the targets is met."""
         if self.must is None:
@@ -91,9 +101,18 @@ class Row:
         return "must" if self.aim is not None and sign * value < sign * self.aim else "yes"
 
 
-def times(against: str, work: str, group: str, ours: str, other: str, must: float, aim: float | None) -> Row:
+def times(
+    against: str,
+    work: str,
+    group: str,
+    ours: str,
+    other: str,
+    must: float | None,
+    aim: float | None,
+    dtype: str | None = None,
+) -> Row:
     """A line about how many times as fast ours is."""
-    return Row(against, work, group, lambda r: ratio(r, ours, other), must, aim, ours, other)
+    return Row(against, work, group, lambda r: ratio(r, ours, other), must, aim, ours, other, dtype=dtype)
 
 
 def of_peak(work: str, group: str, aim: float) -> Row:
@@ -114,8 +133,6 @@ def difference(result: Result | None) -> Spread:
     """The largest difference of a log-likelihood from that of lm-evaluation-harness."""
     variant(result, "lm-eval")
     assert result is not None
-    if (kind := result["machine"]["dtype"]) != "float32":
-        raise NoFigureError(f"asked of float32 only, this is {kind}")
     return Spread.of([result["checks"]["lm_eval_difference"]])
 
 
@@ -133,10 +150,10 @@ def memory_share(result: Result | None) -> Spread:
     return Spread.of([peak_memory(result, "ours") / peak_memory(result, "prefix repeated")])
 
 
-def same_scores(group: str) -> Row:
-    """A line about the largest difference of log-likelihoods."""
-    work = f"{group}, largest difference of log-likelihoods"
-    return Row(LM_EVAL, work, group, difference, 1e-4, None, "ours", "lm-eval", "difference")
+def same_scores(work: str, group: str) -> Row:
+    """A line about the largest difference of log-likelihoods, which is that of rounding."""
+    name = f"{work}, log-likelihoods"
+    return Row(LM_EVAL, name, group, difference, 1e-4, None, "ours", "lm-eval", "difference", "float32")
 
 
 DECISION, LM_EVAL = '`pipeline("decision")`, our prefix included', "lm-evaluation-harness 0.4.13"
@@ -149,32 +166,13 @@ ROWS = (
     times(LM_EVAL, "6 labels of one token, 60-token prefix", "zero-shot", "ours", "lm-eval", 3.5, 4),
     times(LM_EVAL, "few-shot, 650-token prefix", "few-shot", "ours, same texts", "lm-eval", 14, 18),
     times(LM_EVAL, "77 labels, exact", "banking77", "ours", "lm-eval", 100, 150),
-    *(
-        Row(
-            LM_EVAL,
-            f"{work}, log-likelihoods",
-            group,
-            difference,
-            1e-4,
-            None,
-            "ours",
-            "lm-eval",
-            "difference",
-        )
-        for work, group in (("zero-shot", "zero-shot"), ("few-shot", "few-shot"), ("77 labels", "banking77"))
-    ),
+    same_scores("zero-shot", "zero-shot"),
+    same_scores("few-shot", "few-shot"),
+    same_scores("77 labels", "banking77"),
     times("`generate` one by one", "zero-shot", "zero-shot", "ours", "generate", 4, 4.5),
     times("`generate` one by one", "few-shot", "few-shot", "ours", "generate", 14, 17),
     times("skorch.llm `ZeroShotClassifier`", "6 labels of one token", "zero-shot", "ours", "skorch", 5, 10),
-    times(
-        LLAMA_ROW,
-        "zero-shot, ours in float32",
-        "zero-shot",
-        "ours",
-        LLAMA,
-        1.2,
-        1.4,
-    ),
+    times(LLAMA_ROW, "zero-shot, ours in float32", "zero-shot", "ours", LLAMA, 1.2, 1.4, "float32"),
     times(
         LLAMA_ROW,
         "zero-shot, ours in the precision it chooses",
@@ -268,10 +266,10 @@ def markdown(head: Iterable[str], lines: Iterable[Iterable[str]], left: int = 1)
     return "\n".join(f"| {' | '.join(line)} |" for line in [names, rule, *map(list, lines)])
 
 
-def targets(look: Look = saved) -> str:
+def targets(look: Look = saved, rows: Iterable[Row] = ROWS) -> str:
     """The table of targets."""
     head = ["against", "work", "must", "aim", "measured", "reached", "texts", "peak MiB"]
-    return markdown(head, (row.cells(look) for row in ROWS), left=2)
+    return markdown(head, (row.cells(look) for row in rows), left=2)
 
 
 def growth(look: Look = saved) -> str:
@@ -352,9 +350,13 @@ def readme(look: Look = saved) -> str:
     return "\n\n".join([targets(look), growth(look), machine(look)]) + "\n"
 
 
-def without_avx512() -> str:
-    """The same on a processor with AVX2 only."""
-    return readme(partial(saved, folder=WITHOUT_AVX512))
+def elsewhere(name: str) -> str:
+    """What was measured of the same for one of `ELSEWHERE`."""
+    look = partial(saved, folder=RESULTS.with_name(name))
+    if look("texts"):
+        return readme(look)
+    rows = [row for row in ROWS if (result := look(row.group)) and row.suits(result)]
+    return f"{targets(look, rows)}\n\n{machine(look)}\n"
 
 
 def everything(look: Look = saved) -> str:
