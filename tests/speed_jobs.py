@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from benchmarks.speed import device
 from benchmarks.speed.worker import Job
 
 
@@ -22,6 +23,17 @@ class Halves(Job):
         self.processed += 7
         print("what a library prints is no answer")
         return self.number
+
+
+class Kind(Job):
+    """Tells what weights would be loaded as."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.facts = {"dtype": device.dtype_name()}
+
+    def run(self) -> None:
+        """Nothing more."""
 
 
 class Gone(Job):

@@ -218,13 +218,28 @@ def test_what_means_something_in_float32_only_is_not_shown_of_others(
     )
 
 
-def test_the_dtype_is_that_of_all_variants(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
+def test_the_dtype_that_is_asked_for_reaches_the_workers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from benchmarks.speed import __main__ as command
     from benchmarks.speed import device
 
-    monkeypatch.setenv(device.DTYPE, "bfloat16")
-    assert device.dtype() is torch.bfloat16 and device.machine()["dtype"] == "bfloat16"
+    monkeypatch.setenv(device.DTYPE, "float32")  # and it is what it was afterwards
+    monkeypatch.setattr(runner, "RESULTS", tmp_path / "speed")
+    monkeypatch.setattr(runner, "measure", lambda group, rounds, note: {"group": group.name, **told()})
+
+    def told() -> dict[str, Any]:
+        worker = runner.Process(job("kind", "speed_jobs:Kind"))
+        try:
+            return {"variants": {}, "kind": worker.answer()["facts"]["dtype"]}
+        finally:
+            worker.end()
+
+    command.main(["--dtype", "bfloat16", "--only", "few-shot"], note=lambda line: None)
+    found = runner.saved("few-shot", tmp_path / "speed-bfloat16")
+    assert found is not None
+    assert found["kind"] == found["machine"]["dtype"] == "bfloat16"
+    assert not (tmp_path / "speed").exists()
 
 
 def test_a_wrong_argmax_is_no_figure() -> None:

@@ -46,7 +46,7 @@ class ScoringEngine:
     pad_id
         Any valid token id; it fills rows and is never attended to.
     batch_tokens
-        How many tokens one forward pass may hold. Default: by device.
+        How many tokens one forward pass may hold. Default: `pass_tokens`.
     path
         "packed", "padded" or "plain". Default: the first of them that the model gives right scores on.
     key
@@ -295,14 +295,19 @@ def pass_tokens(model: Any) -> int:
 
     On a CPU what a thread works on should fit into its core's cache. But matrix units (AMX) multiply so fast
     that laying the weights out for them, once in each pass, takes longer: there, fewer and larger passes are
-    quicker (``tests/benchmarks/passes.py``).
+    quicker (``tests/benchmarks/passes.py``). More threads than two were not tried, hence the bound.
     """
     if model.device.type != "cpu":
         return 16384
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.13
-    if model.dtype == torch.bfloat16 and capabilities.get("amx_bf16"):
+    if model.dtype == torch.bfloat16 and _has_matrix_units():
         return 2048
     return min(448 * torch.get_num_threads(), 2048)
+
+
+def _has_matrix_units() -> bool:
+    """Whether the CPU has them for bfloat16, as far as this version of torch tells."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16"))
 
 
 class _Reached(Exception):  # noqa: N818  (a signal, not an error)

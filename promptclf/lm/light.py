@@ -34,7 +34,7 @@ def import_to_predict() -> None:
     """
     if not {"transformers", "peft", "torch._dynamo"}.isdisjoint(sys.modules):
         return
-    import torch.distributed  # noqa: F401  first, with nothing in place of anything
+    import torch.distributed  # noqa: F401  before anything stands in for a part of it
 
     with (
         _instead({"torch._dynamo": _no_compiler(), TRACING: _tracing(), "scipy": None, "torchvision": None}),

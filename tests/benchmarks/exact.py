@@ -1,4 +1,4 @@
-"""Whose log-likelihoods are nearer to the truth: ours, or those of lm-evaluation-harness, both in float32.
+"""Whose log-likelihoods are nearer to the truth: ours, or those of lm-evaluation-harness, in the same format.
 
     PYTHONPATH=tests .venv-bench/bin/python tests/benchmarks/exact.py  # which `make bench` installs
 
@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, DynamicCache
 
+from benchmarks.speed import device
 from benchmarks.speed.scoring_peers import LmEval
 from benchmarks.speed.workload import Work
 from promptclf import load_model
@@ -48,8 +50,10 @@ def main() -> None:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("--work", nargs="+", choices=TEXTS, default=[*TEXTS])
+    parser.add_argument("--dtype", default="float32", help="of both (default float32)")
     asked = parser.parse_args()
-    model = load_model(dtype="float32", device="cpu")
+    os.environ[device.DTYPE] = asked.dtype
+    model = load_model(dtype=asked.dtype, device="cpu")
     exact = AutoModelForCausalLM.from_pretrained(embedded_folder()[0], dtype=torch.float64).eval()
     print("largest difference of a log-likelihood\n")
     print("| work | labels | ours to float64 | lm-eval to float64 | ours to lm-eval |")

@@ -26,9 +26,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--dtype", default="float32", help="of the weights (default float32)")
-    parser.add_argument("--works", nargs="+", default=["zero-shot", "few-shot", "banking77"], metavar="WORK")
-    parser.add_argument("--texts", type=int, default=96, help="enough for several passes (default 96)")
-    parser.add_argument("--rounds", type=int, default=5, help="how many (default 5)")
+    parser.add_argument("--works", nargs="+", default=["zero-shot"], metavar="WORK", help="see Work")
+    parser.add_argument("--texts", type=int, default=384, help="default 384, a pass or more of any size")
+    parser.add_argument("--rounds", type=int, default=3, help="how many (default 3)")
     parser.add_argument("--threads", type=int, default=1, help="how many (default 1)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -3,6 +3,7 @@
     PYTHONPATH=tests python -m benchmarks.speed             # under 15 minutes; writes results/speed/*.json
     PYTHONPATH=tests python -m benchmarks.speed --full      # more texts and rounds
     PYTHONPATH=tests python -m benchmarks.speed --table     # print the tables of what is there
+    PYTHONPATH=tests python -m benchmarks.speed --dtype bfloat16 --only zero-shot few-shot  # of both sides
 
 Every way to do a piece of work (a variant) is a process of its own, so that its peak memory is its own, and
 all of a group take turns, round by round, on the same texts, so that what slows the machine down slows all

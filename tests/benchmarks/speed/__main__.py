@@ -27,9 +27,11 @@ def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> 
     parser.add_argument("--only", nargs="*", metavar="GROUP", help="groups; default: all")
     parser.add_argument("--dtype", choices=KINDS, help="of the weights; default: float32 on a CPU")
     parser.add_argument("--table", action="store_true", help="print the tables and stop")
-    parser.add_argument("--results", type=Path, default=runner.RESULTS, metavar="DIR", help="their folder")
+    parser.add_argument("--results", type=Path, metavar="DIR", help="their folder; each dtype has its own")
     args = parser.parse_args(argv)
-    look = partial(runner.saved, folder=args.results)
+    of_dtype = runner.RESULTS.with_name(f"{runner.RESULTS.name}-{args.dtype}")
+    results = args.results or (of_dtype if args.dtype else runner.RESULTS)
+    look = partial(runner.saved, folder=results)
     if args.table:
         note(table.everything(look))
         return 0
@@ -48,7 +50,7 @@ def main(argv: list[str] | None = None, note: Callable[[str], None] = print) -> 
         note(f"{group.name}:")
         result = runner.measure(group, args.rounds or (FULL_ROUNDS if args.full else None), note)
         minutes = (time.monotonic() - start) / 60
-        runner.save({**result, "machine": device.machine(), "minutes": minutes}, args.results)
+        runner.save({**result, "machine": device.machine(), "minutes": minutes}, results)
     note(table.everything(look))
     return 0
 
