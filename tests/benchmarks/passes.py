@@ -1,4 +1,4 @@
-"""How fast labels are scored by the tokens that one forward pass may hold.
+"""How fast labels are scored on a CPU by the tokens that one forward pass may hold.
 
     PYTHONPATH=tests python tests/benchmarks/passes.py --dtype bfloat16 --threads 2
 
@@ -34,7 +34,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     # Other programs do not count in CPU time, but the CPU time of two threads is not how long they take.
     clock = time.process_time if args.threads == 1 else time.perf_counter
-    model = load_model(dtype=args.dtype)
+    model = load_model(dtype=args.dtype, device="cpu")
     print(f"{args.dtype}, {args.threads} threads; default: {pass_tokens(model.module)} tokens")
     for work in args.works:
         prompts, answers = Work(work).prompts(args.texts), Work(work).answers
